@@ -1,0 +1,49 @@
+//! Quantities and small names that every module shares.
+
+use std::fmt;
+
+pub use sfu_protocol::control::{MediaKind, Source};
+pub use sfu_protocol::ids::{RoomId, TrackId, TransportId};
+
+/// A rate in bits per second, counted at IP level: IPv4 20 + UDP 8 + RTP header, extensions and SRTP tag.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Bitrate(u64);
+
+impl Bitrate {
+    /// Nothing at all.
+    pub const ZERO: Self = Self(0);
+
+    /// From bits per second.
+    pub const fn bps(bps: u64) -> Self {
+        Self(bps)
+    }
+
+    /// From thousands of bits per second.
+    pub const fn kbps(kbps: u64) -> Self {
+        Self(kbps * 1000)
+    }
+
+    /// In bits per second.
+    pub const fn as_bps(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Bitrate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:03} kbit/s", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+impl fmt::Debug for Bitrate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Largest datagram that we send, bytes of UDP payload: fits IPv6's minimum MTU of 1280 with its headers, so
+/// that no tunnel on a school's line has to fragment it.
+pub const MAX_DATAGRAM_OUT: usize = 1232;
+
+/// Largest datagram that we read, bytes. Browsers send at most ~1250; a longer one is counted and dropped.
+pub const MAX_DATAGRAM_IN: usize = 1500;

@@ -6,6 +6,7 @@
 //!
 //! Start reading at `worker`: it holds a packet's whole path.
 
+pub mod cc;
 pub mod rtp;
 pub mod seq;
 pub mod stats;

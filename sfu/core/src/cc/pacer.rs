@@ -1,0 +1,385 @@
+//! Decides which packet leaves next, and when: strict priorities in front of a leaky bucket.
+//!
+//! The queue holds whatever names a packet to the caller, never its bytes or its numbers: those are given at
+//! departure, so that a packet which is dropped here was never numbered. Sizes are what it will take on the
+//! wire. A sent packet puts its bits into the bucket, which drains at the link's rate; a packet may leave while
+//! what is left takes no longer than the burst to drain. Audio never waits, but fills the bucket like the rest.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::units::Bitrate;
+
+/// Who leaves first. A lower class waits until those above are empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Priority {
+    /// Sound: leaves at once, whatever the bucket says.
+    Audio,
+    /// Packets that a receiver missed.
+    Resent,
+    /// Pictures.
+    Video,
+    /// Packets that only measure the link.
+    Probe,
+}
+
+impl Priority {
+    /// Every class, first to leave first.
+    pub const ALL: [Self; 4] = [Self::Audio, Self::Resent, Self::Video, Self::Probe];
+}
+
+/// What a pacer may do.
+#[derive(Clone, Copy, Debug)]
+pub struct PacerConfig {
+    /// How fast the bucket drains. Where nothing is known about the link, so fast that it hardly matters.
+    pub rate: Bitrate,
+    /// How much of the rate's time may leave at once.
+    pub burst: Duration,
+    /// Most packets that wait in one class.
+    pub class_limit: usize,
+}
+
+impl Default for PacerConfig {
+    /// 5 ms of 50 Mbit/s are 31 kB: whole frames leave at once. 512 packets are 4 s of a 1.2 Mbit/s camera.
+    fn default() -> Self {
+        Self { rate: Bitrate::kbps(50_000), burst: Duration::from_millis(5), class_limit: 512 }
+    }
+}
+
+/// A packet in the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<T> {
+    /// Its class.
+    pub priority: Priority,
+    /// Bytes that it takes on the wire.
+    pub size: usize,
+    /// When it was pushed.
+    pub queued_at: Instant,
+    /// What names it to the caller.
+    pub item: T,
+}
+
+/// What became of a push.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a displaced packet will never leave: its stream has to know"]
+pub enum Pushed<T> {
+    /// It waits.
+    Queued,
+    /// It waits, and the oldest of its full class was dropped: late media is worth less than new media.
+    Displaced(T),
+}
+
+/// The queue in front of one link. See the module.
+#[derive(Debug)]
+pub struct Pacer<T> {
+    config: PacerConfig,
+    /// In the order of [`Priority::ALL`]. They grow to their limit and stay: no allocation in the long run.
+    classes: [VecDeque<Entry<T>>; Priority::ALL.len()],
+    displaced: [u64; Priority::ALL.len()],
+    queued_bytes: usize,
+    bucket: Bucket,
+}
+
+impl<T> Pacer<T> {
+    /// An empty queue.
+    pub fn new(config: PacerConfig, now: Instant) -> Self {
+        Self {
+            config,
+            classes: Default::default(),
+            displaced: [0; Priority::ALL.len()],
+            queued_bytes: 0,
+            bucket: Bucket { level: 0, at: now },
+        }
+    }
+
+    /// Changes how fast the bucket drains from `now` on. At [`Bitrate::ZERO`] nothing leaves but audio.
+    pub fn set_rate(&mut self, now: Instant, rate: Bitrate) {
+        self.bucket.advance(now, self.config.rate);
+        self.bucket.add(0, rate);
+        self.config.rate = rate;
+    }
+
+    /// Changes how much of the rate's time may leave at once.
+    pub fn set_burst(&mut self, burst: Duration) {
+        self.config.burst = burst;
+    }
+
+    /// Queues a packet behind those of its class.
+    #[inline]
+    pub fn push(&mut self, now: Instant, priority: Priority, size: usize, item: T) -> Pushed<T> {
+        let class = &mut self.classes[priority as usize];
+        let oldest = if class.len() >= self.config.class_limit { class.pop_front() } else { None };
+        class.push_back(Entry { priority, size, queued_at: now, item });
+        self.queued_bytes += size;
+        let Some(oldest) = oldest else { return Pushed::Queued };
+        self.queued_bytes -= oldest.size;
+        self.displaced[priority as usize] += 1;
+        Pushed::Displaced(oldest.item)
+    }
+
+    /// The packet that would leave at `now`; `None` where nothing waits or what waits has to.
+    #[inline]
+    pub fn peek(&self, now: Instant) -> Option<&Entry<T>> {
+        let entry = self.classes.iter().find_map(VecDeque::front)?;
+        let rate = self.config.rate;
+        let room = || self.bucket.level_at(now, rate) <= nanobits(rate, self.config.burst);
+        (entry.priority == Priority::Audio || (rate > Bitrate::ZERO && room())).then_some(entry)
+    }
+
+    /// Takes the packet that [`peek`](Self::peek) shows, and charges the bucket for it.
+    #[inline]
+    pub fn pop(&mut self, now: Instant) -> Option<Entry<T>> {
+        let priority = self.peek(now)?.priority;
+        let entry = self.classes[priority as usize].pop_front()?;
+        self.queued_bytes -= entry.size;
+        self.bucket.advance(now, self.config.rate);
+        self.bucket.add(entry.size, self.config.rate);
+        Some(entry)
+    }
+
+    /// Drops the packets that `keep` says no to: those of a track that ended, or a layer that was left.
+    pub fn retain(&mut self, mut keep: impl FnMut(&Entry<T>) -> bool) {
+        for class in &mut self.classes {
+            class.retain(|entry| {
+                let kept = keep(entry);
+                if !kept {
+                    self.queued_bytes -= entry.size;
+                }
+                kept
+            });
+        }
+    }
+
+    /// When the next packet may leave, possibly in the past; `None` where nothing waits, or nothing would leave
+    /// at the present rate.
+    #[inline]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let entry = self.classes.iter().find_map(VecDeque::front)?;
+        if entry.priority == Priority::Audio {
+            return Some(entry.queued_at);
+        }
+        let burst = nanobits(self.config.rate, self.config.burst);
+        let rate = Some(self.config.rate.as_bps()).filter(|&bps| bps > 0)?;
+        let wait = self.bucket.level.saturating_sub(burst).div_ceil(rate);
+        Some(entry.queued_at.max(self.bucket.at + Duration::from_nanos(wait)))
+    }
+
+    /// Bytes that wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued_bytes
+    }
+
+    /// Packets that wait.
+    pub fn len(&self) -> usize {
+        self.classes.iter().map(VecDeque::len).sum()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.classes.iter().all(VecDeque::is_empty)
+    }
+
+    /// How many packets of a class were ever displaced.
+    pub fn displaced(&self, priority: Priority) -> u64 {
+        self.displaced[priority as usize]
+    }
+}
+
+/// What the link has still to carry, in billionths of a bit: a rate in bit/s times nanoseconds, exactly.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    level: u64,
+    at: Instant,
+}
+
+impl Bucket {
+    /// However much audio leaves beyond the rate, the rest waits no longer than this for it.
+    const MAX_LEVEL: Duration = Duration::from_secs(1);
+
+    #[inline]
+    fn level_at(&self, now: Instant, rate: Bitrate) -> u64 {
+        self.level.saturating_sub(nanobits(rate, now.saturating_duration_since(self.at)))
+    }
+
+    #[inline]
+    fn advance(&mut self, now: Instant, rate: Bitrate) {
+        self.level = self.level_at(now, rate);
+        self.at = self.at.max(now);
+    }
+
+    /// Puts a packet in, and lets what is above the brim flow off.
+    #[inline]
+    fn add(&mut self, bytes: usize, rate: Bitrate) {
+        let packet = (bytes as u64).saturating_mul(8 * 1_000_000_000);
+        let full = nanobits(rate, Self::MAX_LEVEL).max(packet);
+        self.level = self.level.saturating_add(packet).min(full);
+    }
+}
+
+/// What a rate carries in a span.
+#[inline]
+fn nanobits(rate: Bitrate, span: Duration) -> u64 {
+    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    rate.as_bps().saturating_mul(nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cc::testing::{Xorshift, any_time};
+
+    const MILLI: Duration = Duration::from_millis(1);
+
+    /// 1 Mbit/s: 125 bytes a millisecond.
+    fn thin(now: Instant) -> Pacer<u32> {
+        Pacer::new(
+            PacerConfig { rate: Bitrate::kbps(1000), burst: Duration::from_millis(5), class_limit: 4 },
+            now,
+        )
+    }
+
+    fn drain(pacer: &mut Pacer<u32>, now: Instant) -> Vec<u32> {
+        std::iter::from_fn(|| pacer.pop(now)).map(|entry| entry.item).collect()
+    }
+
+    #[test]
+    fn higher_classes_leave_first_and_each_in_its_order() {
+        let now = any_time();
+        let mut pacer = Pacer::new(PacerConfig::default(), now);
+        let pushes = [
+            (Priority::Probe, 0),
+            (Priority::Video, 1),
+            (Priority::Resent, 2),
+            (Priority::Audio, 3),
+            (Priority::Video, 4),
+            (Priority::Audio, 5),
+        ];
+        for (priority, item) in pushes {
+            assert_eq!(pacer.push(now, priority, 100, item), Pushed::Queued);
+        }
+        assert_eq!((pacer.len(), pacer.queued_bytes()), (6, 600));
+        assert_eq!(drain(&mut pacer, now), [3, 5, 2, 1, 4, 0]);
+        assert_eq!((pacer.len(), pacer.queued_bytes(), pacer.poll_timeout()), (0, 0, None));
+    }
+
+    #[test]
+    fn a_whole_frame_leaves_at_once_where_the_link_has_room() {
+        let now = any_time();
+        let mut pacer = Pacer::new(PacerConfig::default(), now);
+        for item in 0..16 {
+            let _ = pacer.push(now, Priority::Video, 1200, item);
+        }
+        assert_eq!(drain(&mut pacer, now).len(), 16);
+    }
+
+    #[test]
+    fn on_a_thin_link_video_leaves_at_the_rate_after_a_burst() {
+        let now = any_time();
+        let mut pacer = thin(now);
+        for item in 0..4 {
+            let _ = pacer.push(now, Priority::Video, 625, item);
+        }
+        // 5 ms and one packet, then one each 5 ms.
+        assert_eq!(drain(&mut pacer, now), [0, 1]);
+        assert_eq!(pacer.poll_timeout(), Some(now + 5 * MILLI));
+        assert!(drain(&mut pacer, now + 4 * MILLI).is_empty());
+        assert_eq!(drain(&mut pacer, now + 5 * MILLI), [2]);
+        assert_eq!(drain(&mut pacer, now + 10 * MILLI), [3]);
+    }
+
+    #[test]
+    fn audio_never_waits_and_video_pays_for_it() {
+        let now = any_time();
+        let mut pacer = thin(now);
+        let _ = pacer.push(now, Priority::Video, 10_000, 0);
+        let _ = pacer.push(now, Priority::Video, 1, 1);
+        assert_eq!(drain(&mut pacer, now), [0]);
+        let _ = pacer.push(now + MILLI, Priority::Audio, 125, 2);
+        assert_eq!(pacer.poll_timeout(), Some(now + MILLI));
+        assert_eq!(drain(&mut pacer, now + MILLI), [2]);
+        // 10125 bytes take 81 ms, of which 5 may be left.
+        assert_eq!(pacer.poll_timeout(), Some(now + 76 * MILLI));
+        assert!(drain(&mut pacer, now + 75 * MILLI).is_empty());
+        assert_eq!(drain(&mut pacer, now + 76 * MILLI), [1]);
+    }
+
+    #[test]
+    fn video_waits_a_second_at_most_for_audio_beyond_the_rate() {
+        let now = any_time();
+        let mut pacer = thin(now);
+        for _ in 0..1000 {
+            let _ = pacer.push(now, Priority::Audio, 1000, 0);
+            assert!(pacer.pop(now).is_some());
+        }
+        let _ = pacer.push(now, Priority::Video, 1000, 1);
+        assert_eq!(pacer.poll_timeout(), Some(now + 995 * MILLI));
+        // The same holds for bits from a time when the rate was higher.
+        pacer.set_rate(now, Bitrate::kbps(10));
+        assert_eq!(pacer.poll_timeout(), Some(now + 995 * MILLI));
+    }
+
+    #[test]
+    fn without_a_rate_only_audio_leaves() {
+        let now = any_time();
+        let mut pacer = thin(now);
+        pacer.set_rate(now, Bitrate::ZERO);
+        let _ = pacer.push(now, Priority::Video, 100, 1);
+        assert_eq!((pacer.peek(now), pacer.poll_timeout()), (None, None));
+        let _ = pacer.push(now, Priority::Audio, 100, 2);
+        assert_eq!(drain(&mut pacer, now + Duration::from_secs(9)), [2]);
+        pacer.set_rate(now + Duration::from_secs(9), Bitrate::kbps(1000));
+        assert_eq!(drain(&mut pacer, now + Duration::from_secs(10)), [1]);
+    }
+
+    #[test]
+    fn a_full_class_gives_back_its_oldest() {
+        let now = any_time();
+        let mut pacer = thin(now);
+        for item in 0..4 {
+            assert_eq!(pacer.push(now, Priority::Video, 100, item), Pushed::Queued);
+        }
+        assert_eq!(pacer.push(now, Priority::Video, 50, 4), Pushed::Displaced(0));
+        assert_eq!(pacer.push(now, Priority::Audio, 10, 5), Pushed::Queued, "each class has its own limit");
+        assert_eq!((pacer.len(), pacer.queued_bytes()), (5, 360));
+        assert_eq!((pacer.displaced(Priority::Video), pacer.displaced(Priority::Audio)), (1, 0));
+    }
+
+    #[test]
+    fn drops_what_a_track_leaves_behind() {
+        let now = any_time();
+        let mut pacer = thin(now);
+        for (priority, item) in [(Priority::Audio, 1), (Priority::Video, 2), (Priority::Video, 3)] {
+            let _ = pacer.push(now, priority, 100, item);
+        }
+        pacer.retain(|entry| entry.item == 3);
+        assert_eq!((pacer.len(), pacer.queued_bytes()), (1, 100));
+        assert_eq!(drain(&mut pacer, now), [3]);
+    }
+
+    #[test]
+    fn under_any_load_the_rate_holds_and_timeouts_tell_the_truth() {
+        for seed in 1..=20 {
+            let mut random = Xorshift(seed);
+            let start = any_time();
+            let mut pacer = Pacer::new(
+                PacerConfig { rate: Bitrate::kbps(800), class_limit: 64, ..PacerConfig::default() },
+                start,
+            );
+            let (mut now, mut sent) = (start, 0);
+            for _ in 0..2000 {
+                now += Duration::from_micros(random.below(4000));
+                for item in 0..random.below(3) {
+                    let _ = pacer.push(now, Priority::Video, 100 + random.below(1100) as usize, item);
+                }
+                while pacer.poll_timeout().is_some_and(|due| due <= now) {
+                    sent += pacer.pop(now).expect("what is due leaves").size;
+                    // 100 bytes a millisecond, 5 ms, and one packet.
+                    assert!(sent as u128 <= (now - start).as_micros() / 10 + 1 + 500 + 1200);
+                }
+                assert!(pacer.peek(now).is_none(), "what may leave is due");
+            }
+            assert!(sent as u128 >= (now - start).as_micros() / 10 * 9 / 10, "the rate is used");
+        }
+    }
+}

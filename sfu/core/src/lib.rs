@@ -1,7 +1,7 @@
 //! The SFU's media logic as a deterministic state machine.
 //!
 //! Nothing in this crate reads a clock, a socket, the environment or a random source: time and datagrams come
-//! in as arguments, packets and events come out of polls. (Inside `transport`, the handshake state machines
+//! in as arguments, packets and events come out of polls. (Inside [`transport`], the handshake state machines
 //! of the `rtc` crates draw their own randomness; above it, one input gives one output.)
 //!
 //! Start reading at `worker`: it holds a packet's whole path.
@@ -11,4 +11,5 @@ pub mod rtp;
 pub mod seq;
 pub mod stats;
 pub mod timers;
+pub mod transport;
 pub mod units;

@@ -1,0 +1,444 @@
+//! Data channels: SCTP over DTLS (RFC 8831, RFC 8261), opened by the client with DCEP (RFC 8832). The client
+//! also starts the association; we only answer. Messages are opaque here.
+//!
+//! In front of `rtc::sctp` stands `sctp_guard`, with the bounds that it lacks.
+
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrayvec::{ArrayString, ArrayVec};
+use bytes::Bytes;
+use rtc::sctp::{
+    Association, AssociationHandle, Chunks, DatagramEvent, Endpoint, EndpointConfig, EndpointEvent, Event,
+    Payload, PayloadProtocolIdentifier, ReliabilityType, ServerConfig, StreamEvent, TimerConfig,
+    TransportConfig,
+};
+use rtc::shared::TransportProtocol;
+use sfu_protocol::control::MAX_DATA_BYTES;
+use thiserror::Error;
+
+use super::dcep::{ACK, Dcep, MAX_LABEL, Open, Reliability};
+use super::params::SctpParams;
+use super::sctp_guard::{Guard, MAX_STREAMS, RECEIVE_WINDOW, Refusal};
+
+/// Why a message was not sent on a data channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DataError {
+    /// The client has no open channel of that label.
+    #[error("no such data channel")]
+    NoChannel,
+    /// The client does not take its messages: too much is waiting already.
+    #[error("the send queue is full")]
+    Full,
+    /// The message is longer than the client reads, or than we pass on.
+    #[error("the message is too long")]
+    TooLong,
+}
+
+/// Data channels that a client may have open.
+const MAX_CHANNELS: usize = 8;
+
+/// Bytes that may wait to be sent and acknowledged.
+const MAX_QUEUED: usize = 1024 * 1024;
+
+/// Associations that may be opening at a time. `rtc::sctp` makes a new one for every INIT, so also for one that
+/// is repeated because our answer was late; the client goes on with one of them.
+const MAX_OPENING: usize = 4;
+
+/// What the endpoint calls its peer. The address plays no part: packets go through DTLS.
+const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
+
+/// A client's data channels.
+pub(super) struct Sctp {
+    endpoint: Endpoint,
+    /// One once it is established.
+    associations: ArrayVec<(AssociationHandle, Association), MAX_OPENING>,
+    channels: ArrayVec<Channel, MAX_CHANNELS>,
+    guard: Guard,
+    longest_out: usize,
+    state: State,
+}
+
+/// A message that came on a channel.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Received {
+    pub(super) channel: String,
+    pub(super) bytes: Bytes,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// Aborted, by us or by the client; further packets are ignored.
+    Closed,
+}
+
+struct Channel {
+    stream: u16,
+    label: ArrayString<MAX_LABEL>,
+    /// What the client sends on it, and so what it expects.
+    is_text: bool,
+}
+
+impl Sctp {
+    pub(super) fn new(params: SctpParams) -> Self {
+        // ICE decides when the client is gone. By default a channel would stay silent for ever after an outage
+        // of half a minute.
+        let timers = TimerConfig {
+            max_t3_rtx_retrans: usize::MAX,
+            max_reconfig_retrans: usize::MAX,
+            ..TimerConfig::default()
+        };
+        let transport = TransportConfig::default()
+            .with_sctp_port(params.port)
+            .with_max_receive_buffer_size(RECEIVE_WINDOW)
+            .with_max_message_size(MAX_DATA_BYTES as u32)
+            .with_max_num_inbound_streams(MAX_STREAMS)
+            .with_max_num_outbound_streams(MAX_STREAMS)
+            .with_timer_config(timers);
+        // The default packet of 1191 B and a DTLS record around it are 1228 B: within `MAX_DATAGRAM_OUT`.
+        let endpoint = Endpoint::new(
+            PEER,
+            TransportProtocol::UDP,
+            Arc::new(EndpointConfig::new()),
+            Some(Arc::new(ServerConfig::new(transport))),
+        );
+        let longest_out = match params.max_message_size {
+            0 => MAX_DATA_BYTES, // RFC 8841 §6.1: as long as you like
+            limit => MAX_DATA_BYTES.min(limit as usize),
+        };
+        Self {
+            endpoint,
+            associations: ArrayVec::new(),
+            channels: ArrayVec::new(),
+            guard: Guard::default(),
+            longest_out,
+            state: State::Open,
+        }
+    }
+
+    /// Takes a packet; messages that are whole go to `received`.
+    pub(super) fn read(&mut self, now: Instant, packet: Bytes, received: &mut impl FnMut(Received)) {
+        if self.state == State::Closed {
+            return;
+        }
+        match self.guard.check(&packet) {
+            Ok(()) => {}
+            Err(Refusal::Malformed) => return,
+            Err(Refusal::Abuse) => return self.close(),
+        }
+        match self.endpoint.handle(now, PEER, None, packet) {
+            Some((handle, DatagramEvent::NewAssociation(association))) => self.admit(handle, association),
+            Some((handle, DatagramEvent::AssociationEvent(event))) => {
+                if let Some((_, association)) =
+                    self.associations.iter_mut().find(|(known, _)| *known == handle)
+                {
+                    association.handle_event(event);
+                }
+            }
+            _ => {}
+        }
+        self.settle();
+        self.drain(now, received);
+    }
+
+    /// Queues a message on the channel of that label.
+    pub(super) fn send(&mut self, now: Instant, label: &str, bytes: &Bytes) -> Result<(), DataError> {
+        let channel = self.channels.iter().find(|channel| channel.label.as_str() == label);
+        let (channel, association) =
+            channel.zip(self.associations.first_mut()).ok_or(DataError::NoChannel)?;
+        let association = &mut association.1;
+        if bytes.len() > self.longest_out {
+            return Err(DataError::TooLong);
+        }
+        let streams = self.channels.iter().map(|channel| channel.stream);
+        let queued: usize = streams
+            .map(|stream| association.stream(stream).and_then(|stream| stream.buffered_amount()).unwrap_or(0))
+            .sum();
+        if queued + bytes.len() > MAX_QUEUED {
+            return Err(DataError::Full);
+        }
+        // SCTP has no empty messages: RFC 8831 §6.6 sends a zero byte and says so.
+        let (kind, bytes) = match (bytes.is_empty(), channel.is_text) {
+            (false, false) => (PayloadProtocolIdentifier::Binary, bytes),
+            (false, true) => (PayloadProtocolIdentifier::String, bytes),
+            (true, false) => (PayloadProtocolIdentifier::BinaryEmpty, &Bytes::from_static(&[0])),
+            (true, true) => (PayloadProtocolIdentifier::StringEmpty, &Bytes::from_static(&[0])),
+        };
+        let mut stream = association.stream(channel.stream).map_err(|_| DataError::NoChannel)?;
+        stream.write_chunk_with_ppi(now, bytes, kind).map(|_| ()).map_err(|_| DataError::NoChannel)
+    }
+
+    /// Hands every packet that is due to `send`.
+    pub(super) fn flush(&mut self, now: Instant, mut send: impl FnMut(&[u8])) {
+        for (_, association) in &mut self.associations {
+            while let Some(transmit) = association.poll_transmit(now) {
+                if let Payload::RawEncode(packets) = transmit.message {
+                    for packet in packets {
+                        self.guard.observe(&packet);
+                        send(&packet);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        self.associations.iter().filter_map(|(_, association)| association.poll_timeout()).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant, received: &mut impl FnMut(Received)) {
+        for (_, association) in &mut self.associations {
+            association.handle_timeout(now);
+        }
+        self.drain(now, received);
+    }
+
+    /// Aborts the association; the ABORT leaves with the next flush.
+    pub(super) fn close(&mut self) {
+        for (_, association) in &mut self.associations {
+            // Only an association that is closed already has nothing to abort.
+            let _ = association.abort();
+        }
+        self.channels.clear();
+        self.state = State::Closed;
+    }
+
+    /// Takes a new association, unless one is established: then it comes of a late repetition.
+    fn admit(&mut self, handle: AssociationHandle, association: Association) {
+        let is_established = self.associations.iter().any(|(_, known)| !known.is_handshaking());
+        if is_established {
+            self.endpoint.handle_event(handle, EndpointEvent::drained());
+            return;
+        }
+        if self.associations.is_full() {
+            let (oldest, _) = self.associations.remove(0);
+            self.endpoint.handle_event(oldest, EndpointEvent::drained());
+        }
+        self.associations.push((handle, association));
+    }
+
+    /// Drops what was opening beside an association that is established now.
+    fn settle(&mut self) {
+        if self.associations.iter().all(|(_, association)| association.is_handshaking()) {
+            return;
+        }
+        let endpoint = &mut self.endpoint;
+        self.associations.retain(|(handle, association)| {
+            if association.is_handshaking() {
+                endpoint.handle_event(*handle, EndpointEvent::drained());
+            }
+            !association.is_handshaking()
+        });
+    }
+
+    /// Reads what became whole and follows what happened to the streams.
+    fn drain(&mut self, now: Instant, received: &mut impl FnMut(Received)) {
+        let Some((_, association)) =
+            self.associations.iter_mut().find(|(_, association)| !association.is_handshaking())
+        else {
+            return;
+        };
+        while let Some(event) = association.poll() {
+            match event {
+                Event::Stream(StreamEvent::Readable { id }) => {
+                    // It stands in the event, so it is there unless the client has reset it since.
+                    while let Ok(Some(chunks)) = association.stream(id).and_then(|mut stream| stream.read()) {
+                        self.guard.delivered();
+                        take(&mut self.channels, association, now, id, &chunks, received);
+                    }
+                }
+                // Of one stream: the client has reset it, and `rtc::sctp` our direction in answer.
+                Event::AssociationLost { id, .. } => self.channels.retain(|channel| channel.stream != id),
+                _ => {}
+            }
+        }
+        if association.is_closed() {
+            self.channels.clear();
+            self.state = State::Closed;
+        }
+    }
+}
+
+/// Handles a message: DCEP, or one for the other side.
+fn take(
+    channels: &mut ArrayVec<Channel, MAX_CHANNELS>,
+    association: &mut Association,
+    now: Instant,
+    stream: u16,
+    chunks: &Chunks,
+    received: &mut impl FnMut(Received),
+) {
+    use PayloadProtocolIdentifier::{Binary, BinaryEmpty, Dcep as DcepMessage, String, StringEmpty};
+    let Ok(message) = chunks.to_payload(MAX_DATA_BYTES) else { return };
+    if chunks.ppi == DcepMessage {
+        if let Ok(Dcep::Open(open)) = Dcep::parse(&message) {
+            open_channel(channels, association, now, stream, &open);
+        }
+        return;
+    }
+    let Some(channel) = channels.iter_mut().find(|channel| channel.stream == stream) else { return };
+    let bytes = match chunks.ppi {
+        Binary | String => message.freeze(),
+        BinaryEmpty | StringEmpty => Bytes::new(),
+        _ => return,
+    };
+    channel.is_text = matches!(chunks.ppi, String | StringEmpty);
+    received(Received { channel: channel.label.to_string(), bytes });
+}
+
+/// Makes a channel of a stream and says so; where there is no room for it, resets the stream.
+fn open_channel(
+    channels: &mut ArrayVec<Channel, MAX_CHANNELS>,
+    association: &mut Association,
+    now: Instant,
+    stream: u16,
+    open: &Open<'_>,
+) {
+    channels.retain(|channel| channel.stream != stream);
+    let Ok(label) = ArrayString::from(open.label) else { return };
+    if channels.try_push(Channel { stream, label, is_text: false }).is_err() {
+        // A failure means that the association is closing, and with it the stream.
+        let _ = association.stream(stream).and_then(|mut stream| stream.close(now));
+        return;
+    }
+    let (kind, value) = match open.reliability {
+        Reliability::Full => (ReliabilityType::Reliable, 0),
+        Reliability::Retransmits(count) => (ReliabilityType::Rexmit, count),
+        Reliability::Lifetime(lifetime) => {
+            (ReliabilityType::Timed, u32::try_from(lifetime.as_millis()).unwrap_or(u32::MAX))
+        }
+    };
+    let opened = association.stream(stream).and_then(|mut stream| {
+        stream.write_with_ppi(now, &ACK, PayloadProtocolIdentifier::Dcep)?;
+        stream.set_reliability_params(!open.ordered, kind, value)
+    });
+    if opened.is_err() {
+        channels.retain(|channel| channel.stream != stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rtc::sctp::ClientConfig;
+    use std::time::Duration;
+
+    /// A client without manners: it opens what stream it likes and sends what it likes.
+    struct Line {
+        now: Instant,
+        endpoint: Endpoint,
+        client: Association,
+        server: Sctp,
+        received: Vec<Received>,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            #[expect(clippy::disallowed_methods, reason = "any instant will do; the test moves it itself")]
+            let now = Instant::now();
+            let config = EndpointConfig::new();
+            let mut endpoint = Endpoint::new(PEER, TransportProtocol::UDP, Arc::new(config), None);
+            let transport = TransportConfig::default().with_max_message_size(u32::MAX);
+            let (_, client) = endpoint.connect(now, ClientConfig::new(transport), PEER).unwrap();
+            let server = Sctp::new(SctpParams { port: 5000, max_message_size: 0 });
+            Self { now, endpoint, client, server, received: Vec::new() }
+        }
+
+        /// Runs for a second; of our answers arrives what `arrives` says.
+        fn run(&mut self, mut arrives: impl FnMut() -> bool) {
+            for _ in 0..100 {
+                while let Some(transmit) = self.client.poll_transmit(self.now) {
+                    let Payload::RawEncode(packets) = transmit.message else { continue };
+                    for packet in packets {
+                        self.server.read(self.now, packet, &mut |message| self.received.push(message));
+                    }
+                }
+                let mut answers = Vec::new();
+                self.server.flush(self.now, |packet| answers.push(Bytes::copy_from_slice(packet)));
+                for answer in answers {
+                    if !arrives() {
+                        continue;
+                    }
+                    let event = self.endpoint.handle(self.now, PEER, None, answer);
+                    if let Some((_, DatagramEvent::AssociationEvent(event))) = event {
+                        self.client.handle_event(event);
+                    }
+                }
+                self.now += Duration::from_millis(10);
+                self.client.handle_timeout(self.now);
+                self.server.handle_timeout(self.now, &mut |message| self.received.push(message));
+            }
+        }
+
+        fn write(&mut self, stream: u16, bytes: &[u8], kind: PayloadProtocolIdentifier) {
+            let _ = self.client.open_stream(stream, kind);
+            self.client.stream(stream).unwrap().write_with_ppi(self.now, bytes, kind).unwrap();
+        }
+
+        fn open(&mut self, stream: u16, label: &str) {
+            let open = Open { label, ordered: true, reliability: Reliability::Full };
+            self.write(stream, &open.write(), PayloadProtocolIdentifier::Dcep);
+        }
+    }
+
+    #[test]
+    fn a_channel_opens_though_the_first_answers_are_lost() {
+        let mut line = Line::new();
+        let mut answers = 0;
+        for _ in 0..20 {
+            line.run(|| {
+                answers += 1;
+                answers > 2 && answers % 2 == 0
+            });
+        }
+        line.open(0, "chat");
+        line.write(0, b"hello", PayloadProtocolIdentifier::Binary);
+        line.run(|| true);
+        assert_eq!(
+            line.received,
+            [Received { channel: "chat".to_owned(), bytes: Bytes::from_static(b"hello") }]
+        );
+        assert_eq!(line.server.associations.len(), 1);
+        assert_eq!(line.server.send(line.now, "chat", &Bytes::from_static(b"hello")), Ok(()));
+    }
+
+    #[test]
+    fn messages_on_streams_that_are_no_channels_go_nowhere() {
+        let mut line = Line::new();
+        line.run(|| true);
+        line.write(1, b"hello", PayloadProtocolIdentifier::Binary);
+        line.write(2, b"\x07", PayloadProtocolIdentifier::Dcep);
+        line.open(3, &"x".repeat(MAX_LABEL + 1));
+        line.run(|| true);
+        assert!(line.received.is_empty() && line.server.channels.is_empty());
+        assert!(line.server.state == State::Open);
+    }
+
+    #[test]
+    fn a_stream_beyond_the_announced_ones_ends_the_association() {
+        let mut line = Line::new();
+        line.run(|| true);
+        line.open(MAX_STREAMS, "chat");
+        line.run(|| true);
+        assert!(line.server.state == State::Closed && line.client.is_closed());
+        assert_eq!(line.server.send(line.now, "chat", &Bytes::new()), Err(DataError::NoChannel));
+    }
+
+    #[test]
+    fn a_message_that_does_not_end_ends_the_association() {
+        let mut line = Line::new();
+        line.run(|| true);
+        line.open(0, "chat");
+        line.run(|| true);
+        line.write(0, &vec![7; 1 << 23], PayloadProtocolIdentifier::Binary);
+        // A client that heeds the window takes hours; the timers are all there is to wait for.
+        while line.server.state == State::Open {
+            line.now += Duration::from_secs(60);
+            line.run(|| true);
+        }
+        assert!(line.server.state == State::Closed && line.client.is_closed());
+        assert!(line.received.is_empty());
+    }
+}

@@ -42,6 +42,7 @@ mod identity;
 pub mod params;
 mod sctp;
 mod sctp_guard;
+pub mod sdp;
 mod srtp;
 
 /// Where a datagram came from or goes to.

@@ -11,5 +11,6 @@ pub mod rtp;
 pub mod seq;
 pub mod stats;
 pub mod timers;
+pub mod track;
 pub mod transport;
 pub mod units;

@@ -1,0 +1,292 @@
+//! One encoding of an up track: everything that is counted per received SSRC, and the retransmissions that repair
+//! it (RFC 4588).
+
+use std::time::{Duration, Instant};
+
+use super::StreamKey;
+use super::keyframe::KeyFrameRequest;
+use super::layers::LayerRate;
+use super::nack::{Continuity, NackGenerator};
+use super::packet_cache::{CacheSize, Inserted, PacketCache, PacketFacts};
+use super::receive_stats::{ReceiveStats, SenderClock};
+use super::up_track::ReceiveError;
+use crate::rtp::ext::Values;
+use crate::rtp::packet::RtpView;
+use crate::rtp::params::{Codec, CodecParams, EncodingParams, Ssrc};
+use crate::rtp::rtcp::{NtpTime, ReportBlock};
+use crate::rtp::vp8::Vp8Descriptor;
+use crate::seq::{SeqUnwrapper, TimestampUnwrapper};
+use crate::units::{Bitrate, MediaKind};
+
+/// A number further ahead than this, or further behind, is not of the present run (RFC 3550 A.1, MAX_DROPOUT).
+const MAX_JUMP: u64 = 3000;
+
+/// IPv4, UDP and the longest SRTP tag: what a packet costs besides itself.
+const WIRE_OVERHEAD: usize = 20 + 8 + 16;
+
+/// A packet that was taken in: it is in the cache now.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Its stream.
+    pub stream: StreamKey,
+    /// Its facts.
+    pub facts: PacketFacts,
+    /// Bytes of payload; 0 in packets that are nothing but padding.
+    pub payload_len: usize,
+    /// Whether no later one arrived before it.
+    pub newest: bool,
+}
+
+/// An encoding and its repair stream.
+pub struct Encoding {
+    kind: MediaKind,
+    params: EncodingParams,
+    stream: StreamKey,
+    seq: SeqUnwrapper,
+    time: TimestampUnwrapper,
+    /// After a jump: the number that proves that counting began anew.
+    restart: Option<u16>,
+    stats: ReceiveStats,
+    rtx: RepairStream,
+    rate: LayerRate,
+    /// `None` where the sender does not answer NACKs.
+    nack: Option<NackGenerator>,
+    key_frame: KeyFrameRequest,
+    /// Made at the first packet.
+    cache: Option<PacketCache>,
+}
+
+#[derive(Default)]
+struct RepairStream {
+    seq: SeqUnwrapper,
+    time: TimestampUnwrapper,
+    stats: ReceiveStats,
+}
+
+impl Encoding {
+    /// An encoding of which nothing arrived yet; its first run of numbers is called `stream`.
+    pub fn new(now: Instant, kind: MediaKind, stream: StreamKey, params: EncodingParams) -> Self {
+        Self {
+            kind,
+            params,
+            stream,
+            seq: SeqUnwrapper::default(),
+            time: TimestampUnwrapper::default(),
+            restart: None,
+            stats: ReceiveStats::default(),
+            rtx: RepairStream::default(),
+            rate: LayerRate::new(now),
+            nack: None,
+            key_frame: KeyFrameRequest::default(),
+            cache: None,
+        }
+    }
+
+    /// Its name and SSRCs, as negotiated or learnt.
+    pub fn params(&self) -> &EncodingParams {
+        &self.params
+    }
+
+    /// The present run of numbers.
+    pub fn stream(&self) -> StreamKey {
+        self.stream
+    }
+
+    /// The media comes with this SSRC. Another one than before begins a new run.
+    pub fn set_ssrc(&mut self, ssrc: Ssrc) {
+        if self.params.ssrc.is_some_and(|before| before != ssrc) && self.seq.highest().is_some() {
+            self.begin_run();
+        }
+        self.params.ssrc = Some(ssrc);
+    }
+
+    /// The retransmissions come with this SSRC.
+    pub fn set_rtx_ssrc(&mut self, ssrc: Ssrc) {
+        if self.params.rtx_ssrc != Some(ssrc) {
+            self.rtx = RepairStream::default();
+        }
+        self.params.rtx_ssrc = Some(ssrc);
+    }
+
+    /// Takes in a packet of the media.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        codec: &CodecParams,
+        packet: &RtpView<'_>,
+        values: &Values<'_>,
+    ) -> Result<Arrival, ReceiveError> {
+        let seq = self.extend(packet.seq())?;
+        let time = self.time.unwrap(packet.timestamp());
+        self.stats.on_packet(now, seq, time, codec.codec.clock_rate());
+        self.store(now, codec, seq, packet, packet.payload(), values)
+    }
+
+    /// Takes in a retransmission: the original's number, then its payload (RFC 4588 §4). It counts for the
+    /// repair stream, and is the original from here on.
+    pub fn receive_rtx(
+        &mut self,
+        now: Instant,
+        codec: &CodecParams,
+        packet: &RtpView<'_>,
+        values: &Values<'_>,
+    ) -> Result<Arrival, ReceiveError> {
+        let own = self.rtx.seq.unwrap(packet.seq());
+        let time = self.rtx.time.unwrap(packet.timestamp());
+        self.rtx.stats.on_packet(now, own, time, codec.codec.clock_rate());
+        let (original, payload) = packet.payload().split_first_chunk().ok_or(ReceiveError::RtxPadding)?;
+        let seq = self.seq.peek(u16::from_be_bytes(*original));
+        if self.seq.highest().is_none_or(|highest| seq > highest || seq + MAX_JUMP < highest) {
+            // A probe, or of another run: the media itself says first which numbers are in use.
+            return Err(ReceiveError::RtxForeign);
+        }
+        self.store(now, codec, seq, packet, payload, values)
+    }
+
+    /// The sender reported its clocks.
+    pub fn on_sender_report(&mut self, now: Instant, ntp: NtpTime, time: u32) {
+        self.stats.on_sender_report(now, ntp, time);
+    }
+
+    /// The sender's clocks, `None` before its first report.
+    pub fn clock(&self) -> Option<&SenderClock> {
+        self.stats.clock()
+    }
+
+    /// What to report to the sender of the media and of the retransmissions.
+    pub fn reports(&mut self, now: Instant) -> impl Iterator<Item = ReportBlock> + use<> {
+        let media = self.params.ssrc.and_then(|ssrc| self.stats.report(now, ssrc));
+        let rtx = self.params.rtx_ssrc.and_then(|ssrc| self.rtx.stats.report(now, ssrc));
+        media.into_iter().chain(rtx)
+    }
+
+    /// A packet of `stream`, `None` where it is gone or the stream is not the present one.
+    #[inline]
+    pub fn packet(&self, stream: StreamKey, seq: u64) -> Option<(&PacketFacts, &[u8])> {
+        self.cache.as_ref().filter(|_| stream == self.stream)?.packet(seq)
+    }
+
+    /// The highest number of the present run.
+    pub fn highest_seq(&self) -> Option<u64> {
+        self.seq.highest()
+    }
+
+    /// Whether the sender sends it at present.
+    pub fn active(&self, now: Instant) -> bool {
+        self.rate.active(now)
+    }
+
+    /// What it costs at IP level.
+    pub fn bitrate(&mut self, now: Instant) -> Bitrate {
+        self.rate.bitrate(now)
+    }
+
+    /// Its key frame requests.
+    pub fn key_frame(&mut self) -> &mut KeyFrameRequest {
+        &mut self.key_frame
+    }
+
+    /// When something is to be asked of the sender, `None` where nothing is.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let nack = self.nack.as_ref().and_then(NackGenerator::poll_timeout);
+        // Whose SSRC is unknown cannot be asked.
+        let key_frame = self.params.ssrc.and_then(|_| self.key_frame.poll_timeout(now));
+        nack.into_iter().chain(key_frame).min()
+    }
+
+    /// Hands missing numbers to `ask`; see [`NackGenerator::collect`].
+    pub fn collect_missing(&mut self, now: Instant, retry: Duration, ask: impl FnMut(u64) -> bool) {
+        if let Some(nack) = &mut self.nack {
+            nack.collect(now, retry, ask);
+        }
+    }
+
+    /// Extends a number, or notices that it belongs to no run that is known: two in sequence begin a new one
+    /// (RFC 3550 A.1).
+    fn extend(&mut self, wire: u16) -> Result<u64, ReceiveError> {
+        let seq = self.seq.peek(wire);
+        if self.seq.highest().is_some_and(|highest| seq.abs_diff(highest) > MAX_JUMP) {
+            if self.restart != Some(wire) {
+                self.restart = Some(wire.wrapping_add(1));
+                return Err(ReceiveError::SequenceJump);
+            }
+            self.begin_run();
+        }
+        self.restart = None;
+        Ok(self.seq.unwrap(wire))
+    }
+
+    fn begin_run(&mut self) {
+        self.stream.epoch = self.stream.epoch.wrapping_add(1);
+        self.seq = SeqUnwrapper::default();
+        self.time = TimestampUnwrapper::default();
+        self.restart = None;
+        self.stats = ReceiveStats::default();
+        self.nack = None;
+        if let Some(cache) = &mut self.cache {
+            cache.clear();
+        }
+    }
+
+    fn store(
+        &mut self,
+        now: Instant,
+        codec: &CodecParams,
+        seq: u64,
+        packet: &RtpView<'_>,
+        payload: &[u8],
+        values: &Values<'_>,
+    ) -> Result<Arrival, ReceiveError> {
+        self.rate.on_packet(now, packet.bytes().len() + WIRE_OVERHEAD);
+        let facts = facts(now, codec.codec, seq, packet, payload, values);
+        let size = match self.kind {
+            MediaKind::Audio => CacheSize::AUDIO,
+            MediaKind::Video => CacheSize::VIDEO,
+        };
+        match self.cache.get_or_insert_with(|| PacketCache::new(size)).insert(&facts, payload) {
+            Inserted::Kept => {}
+            Inserted::Duplicate => return Err(ReceiveError::Duplicate),
+            Inserted::TooOld => return Err(ReceiveError::TooOld),
+        }
+        if codec.nack {
+            let continuity = self.nack.get_or_insert_default().on_packet(now, seq);
+            if continuity == Continuity::Broken && self.kind == MediaKind::Video {
+                self.key_frame.want();
+            }
+        }
+        if facts.starts_decoding {
+            self.key_frame.on_key_frame();
+        }
+        let newest = self.seq.highest().is_none_or(|highest| seq >= highest);
+        Ok(Arrival { stream: self.stream, facts, payload_len: payload.len(), newest })
+    }
+}
+
+fn facts(
+    now: Instant,
+    codec: Codec,
+    seq: u64,
+    packet: &RtpView<'_>,
+    payload: &[u8],
+    values: &Values<'_>,
+) -> PacketFacts {
+    // A payload that is not what it should be is forwarded as it is: decoders know what to do with it.
+    let vp8 = match codec {
+        Codec::Opus => None,
+        Codec::Vp8 => Vp8Descriptor::parse(payload).ok(),
+    };
+    PacketFacts {
+        seq,
+        time: packet.timestamp(),
+        arrival: now,
+        marker: packet.marker(),
+        codec,
+        vp8,
+        starts_decoding: match codec {
+            Codec::Opus => !payload.is_empty(),
+            Codec::Vp8 => vp8.is_some_and(|vp8| vp8.key_frame_start),
+        },
+        audio_level: values.audio_level,
+        orientation: values.video_orientation,
+    }
+}

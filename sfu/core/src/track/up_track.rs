@@ -1,0 +1,238 @@
+//! A published source: its encodings, and which packet belongs to which.
+
+use std::time::Instant;
+
+use arrayvec::ArrayVec;
+use thiserror::Error;
+
+use super::StreamKey;
+use super::encoding::{Arrival, Encoding};
+use super::packet_cache::PacketFacts;
+use super::receive_stats::SenderClock;
+use crate::rtp::ext::Values;
+use crate::rtp::packet::RtpView;
+use crate::rtp::params::{CodecParams, MAX_ENCODINGS, ReceiveParams, Ssrc};
+use crate::units::{MediaKind, Source, TrackId};
+
+/// Whether an SSRC carries the media or its retransmissions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamRole {
+    /// The media itself.
+    Media,
+    /// Retransmissions of it (RFC 4588).
+    Rtx,
+}
+
+/// Why a packet of a known stream goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum ReceiveError {
+    /// Its payload type was not agreed for this stream.
+    #[error("payload type not agreed")]
+    PayloadType,
+    /// It arrived before, as itself or repaired.
+    #[error("duplicate")]
+    Duplicate,
+    /// It is older than all that is kept.
+    #[error("too old")]
+    TooOld,
+    /// Its number is far from those before; the next one decides.
+    #[error("sequence number jumped")]
+    SequenceJump,
+    /// A retransmission of nothing: padding.
+    #[error("retransmission without an original")]
+    RtxPadding,
+    /// A retransmission of a packet that no run of numbers holds.
+    #[error("retransmission of an unknown original")]
+    RtxForeign,
+}
+
+/// A source as published to us.
+pub struct UpTrack {
+    id: TrackId,
+    source: Source,
+    params: ReceiveParams,
+    encodings: ArrayVec<Encoding, MAX_ENCODINGS>,
+    muted: bool,
+    started: bool,
+}
+
+impl UpTrack {
+    /// A track of which nothing arrived yet.
+    pub fn new(now: Instant, id: TrackId, source: Source, params: ReceiveParams) -> Self {
+        let encodings = encodings(now, &params, 0);
+        Self { id, source, params, encodings, muted: false, started: false }
+    }
+
+    /// A later negotiation changed how it comes. Encodings that go on keep their state.
+    pub fn update(&mut self, now: Instant, params: ReceiveParams) {
+        let go_on = params.encodings.len() == self.encodings.len()
+            && params.encodings.iter().zip(&self.encodings).all(|(new, old)| new.rid == old.params().rid);
+        if go_on {
+            for (encoding, new) in self.encodings.iter_mut().zip(&params.encodings) {
+                new.ssrc.into_iter().for_each(|ssrc| encoding.set_ssrc(ssrc));
+                new.rtx_ssrc.into_iter().for_each(|ssrc| encoding.set_rtx_ssrc(ssrc));
+            }
+        } else {
+            let epochs = self.encodings.iter().map(|encoding| encoding.stream().epoch);
+            let unused = epochs.max().map_or(0, |epoch| epoch.wrapping_add(1));
+            self.encodings = encodings(now, &params, unused);
+        }
+        self.params = params;
+    }
+
+    /// Its id.
+    pub fn id(&self) -> TrackId {
+        self.id
+    }
+
+    /// What it shows.
+    pub fn source(&self) -> Source {
+        self.source
+    }
+
+    /// Sound or picture.
+    pub fn kind(&self) -> MediaKind {
+        self.params.kind
+    }
+
+    /// How it comes.
+    pub fn params(&self) -> &ReceiveParams {
+        &self.params
+    }
+
+    /// Its encodings, lowest first.
+    pub fn encodings(&self) -> &[Encoding] {
+        &self.encodings
+    }
+
+    /// As [`encodings`](Self::encodings).
+    pub fn encodings_mut(&mut self) -> &mut [Encoding] {
+        &mut self.encodings
+    }
+
+    /// Whether it is muted.
+    pub fn muted(&self) -> bool {
+        self.muted
+    }
+
+    /// Mutes or unmutes it; its packets are taken in all the same.
+    pub fn set_muted(&mut self, muted: bool) {
+        self.muted = muted;
+    }
+
+    /// Whether this call is the first since a packet arrived.
+    pub fn take_started(&mut self) -> bool {
+        !std::mem::replace(&mut self.started, true)
+    }
+
+    /// Which encoding and role a packet of an unknown SSRC has, by what it says of itself: `None` where that
+    /// is not enough.
+    pub fn place(&self, packet: &RtpView<'_>, values: &Values<'_>) -> Option<(u8, StreamRole)> {
+        let role = if self.codec(packet.pt(), StreamRole::Rtx).is_some() {
+            StreamRole::Rtx
+        } else {
+            self.codec(packet.pt(), StreamRole::Media)?;
+            StreamRole::Media
+        };
+        let rid = match role {
+            StreamRole::Media => values.rid,
+            StreamRole::Rtx => values.repaired_rid.or(values.rid),
+        };
+        let named = |rid: &str| {
+            self.encodings
+                .iter()
+                .position(|encoding| encoding.params().rid.is_some_and(|own| own.as_str() == rid))
+        };
+        let index = match rid {
+            Some(rid) => named(rid)?,
+            None if self.encodings.len() == 1 => 0,
+            None => return None,
+        };
+        Some((index as u8, role))
+    }
+
+    /// From now on `ssrc` carries this. Returns the SSRC that did before.
+    pub fn learn(&mut self, encoding: u8, role: StreamRole, ssrc: Ssrc) -> Option<Ssrc> {
+        let encoding = self.encodings.get_mut(usize::from(encoding))?;
+        let before = encoding.params();
+        match role {
+            StreamRole::Media => {
+                let before = before.ssrc;
+                encoding.set_ssrc(ssrc);
+                before
+            }
+            StreamRole::Rtx => {
+                let before = before.rtx_ssrc;
+                encoding.set_rtx_ssrc(ssrc);
+                before
+            }
+        }
+    }
+
+    /// Takes in a packet.
+    pub fn receive(
+        &mut self,
+        now: Instant,
+        encoding: u8,
+        role: StreamRole,
+        packet: &RtpView<'_>,
+        values: &Values<'_>,
+    ) -> Result<Arrival, ReceiveError> {
+        let codec = *self.codec(packet.pt(), role).ok_or(ReceiveError::PayloadType)?;
+        let encoding = self.encodings.get_mut(usize::from(encoding)).ok_or(ReceiveError::PayloadType)?;
+        match role {
+            StreamRole::Media => encoding.receive(now, &codec, packet, values),
+            StreamRole::Rtx => encoding.receive_rtx(now, &codec, packet, values),
+        }
+    }
+
+    /// A packet that arrived, `None` where it is gone.
+    #[inline]
+    pub fn packet(&self, stream: StreamKey, seq: u64) -> Option<(&PacketFacts, &[u8])> {
+        self.encodings.get(usize::from(stream.encoding))?.packet(stream, seq)
+    }
+
+    /// The highest encoding that is being sent, `None` where none is.
+    pub fn highest_active(&self, now: Instant) -> Option<u8> {
+        self.encodings.iter().rposition(|encoding| encoding.active(now)).map(|index| index as u8)
+    }
+
+    /// The sender's clocks for a stream, `None` before its first report.
+    pub fn clock(&self, stream: StreamKey) -> Option<&SenderClock> {
+        self.encodings.get(usize::from(stream.encoding)).filter(|own| own.stream() == stream)?.clock()
+    }
+
+    /// What `from` stamps `time`, as `to` would have stamped it; `None` while their reports do not tell.
+    pub fn translate(&self, time: u32, from: StreamKey, to: StreamKey) -> Option<u32> {
+        if from.encoding == to.encoding {
+            return Some(time);
+        }
+        let rate = self.params.codecs.first()?.codec.clock_rate();
+        Some(self.clock(from)?.translate(time, self.clock(to)?, rate))
+    }
+
+    /// Asks for a key frame of `encoding`, or of each that is sent (all, before the first packet).
+    pub fn want_key_frame(&mut self, now: Instant, encoding: Option<u8>) {
+        if self.muted || !self.params.codecs.iter().any(|codec| codec.pli) {
+            return;
+        }
+        let highest = self.highest_active(now);
+        match encoding.or(highest).and_then(|index| self.encodings.get_mut(usize::from(index))) {
+            Some(encoding) => encoding.key_frame().want(),
+            None => self.encodings.iter_mut().for_each(|encoding| encoding.key_frame().want()),
+        }
+    }
+
+    fn codec(&self, pt: u8, role: StreamRole) -> Option<&CodecParams> {
+        self.params.codecs.iter().find(|codec| match role {
+            StreamRole::Media => codec.pt == pt,
+            StreamRole::Rtx => codec.rtx_pt == Some(pt),
+        })
+    }
+}
+
+fn encodings(now: Instant, params: &ReceiveParams, epoch: u16) -> ArrayVec<Encoding, MAX_ENCODINGS> {
+    let streams = (0..).map(|encoding| StreamKey { encoding, epoch });
+    let encodings = streams.zip(&params.encodings);
+    encodings.map(|(stream, own)| Encoding::new(now, params.kind, stream, *own)).collect()
+}

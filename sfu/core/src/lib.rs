@@ -7,6 +7,7 @@
 //! Start reading at `worker`: it holds a packet's whole path.
 
 pub mod cc;
+pub mod forward;
 pub mod rtp;
 pub mod seq;
 pub mod stats;

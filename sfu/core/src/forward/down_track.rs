@@ -1,0 +1,354 @@
+//! A source as one receiver gets it: judged at arrival, numbered and written at departure.
+
+use std::time::{Duration, Instant};
+
+use super::rewriter::{Numbered, Offsets, Rewriter, Skip};
+use super::rtx::{AUDIO_DEPARTURES, Departure, DepartureLog, NotResent, Stamps, VIDEO_DEPARTURES};
+use super::selector::{NotMeant, Selector, Verdict};
+use super::send_stats::SendStats;
+use crate::rtp::ext::AbsSendTime;
+use crate::rtp::packet::{FIXED_HEADER_LEN, Header, HeaderWriter};
+use crate::rtp::params::{Codec, CodecParams, Extension, SendParams, Ssrc};
+use crate::rtp::rtcp::{ReportBlock, SenderInfo};
+use crate::track::StreamKey;
+use crate::track::encoding::Arrival;
+use crate::track::packet_cache::PacketFacts;
+use crate::track::up_track::UpTrack;
+use crate::units::MediaKind;
+
+/// Key frames that one receiver can ask for within [`KEY_FRAME_WINDOW`]: all receivers pay for each.
+const KEY_FRAME_LIMIT: usize = 4;
+const KEY_FRAME_WINDOW: Duration = Duration::from_secs(10);
+
+/// What to do with a packet that arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It leaves.
+    Queue,
+    /// It leaves, and so do those of its stream that arrived before it and come behind it.
+    QueueWithFollowers,
+    /// It is not meant for this receiver.
+    NotMeant(NotMeant),
+    /// It is nothing but padding, or older than all that was forwarded: nobody misses it.
+    Useless,
+}
+
+/// The moment of a departure.
+#[derive(Debug)]
+pub struct Moment<'a> {
+    /// Now.
+    pub now: Instant,
+    /// The same, as a header extension says it.
+    pub send_time: AbsSendTime,
+    /// The next transport-wide sequence number: taken, and advanced, by a packet that carries one.
+    pub transport_seq: &'a mut u16,
+}
+
+/// A subscribed track of one receiver.
+pub struct DownTrack {
+    selector: Selector,
+    rewriter: Rewriter,
+    stats: SendStats,
+    params: SendParams,
+    /// Made at the first departure, where the receiver sends NACKs.
+    log: Option<DepartureLog>,
+    rtx_seq: u64,
+    key_frames: [Option<Instant>; KEY_FRAME_LIMIT],
+}
+
+impl DownTrack {
+    /// A track of which nothing was forwarded yet. Its SSRCs must never have been used on this transport: the
+    /// numbers begin anew.
+    pub fn new(params: SendParams, muted: bool) -> Self {
+        let rtx_seq = params.rtx_ssrc.map_or(0, first_seq);
+        Self {
+            selector: if muted { Selector::Paused } else { Selector::Waiting },
+            rewriter: Rewriter::new(first_seq(params.ssrc)),
+            stats: SendStats::default(),
+            params,
+            log: None,
+            rtx_seq: u64::from(rtx_seq),
+            key_frames: [None; KEY_FRAME_LIMIT],
+        }
+    }
+
+    /// How it goes out.
+    pub fn params(&self) -> &SendParams {
+        &self.params
+    }
+
+    /// Which packets are forwarded.
+    pub fn selector(&self) -> &Selector {
+        &self.selector
+    }
+
+    /// As [`selector`](Self::selector), to pause, resume or restart it.
+    pub fn selector_mut(&mut self) -> &mut Selector {
+        &mut self.selector
+    }
+
+    /// Judges a packet that `up` took in.
+    #[inline]
+    pub fn admit(&mut self, up: &UpTrack, arrival: &Arrival) -> Admission {
+        let Arrival { stream, facts, .. } = arrival;
+        let late = self.rewriter.awaits(*stream, facts.seq);
+        let highest = up.encodings()[usize::from(stream.encoding)].highest_seq().unwrap_or(facts.seq);
+        match self.selector.judge(self.params.kind, arrival, highest, late) {
+            Verdict::Drop(reason) => Admission::NotMeant(reason),
+            Verdict::Forward if self.padding_closes(arrival) => Admission::Useless,
+            Verdict::Forward if self.rewriter.admit(*stream, facts) => Admission::Queue,
+            Verdict::Forward => Admission::Useless,
+            Verdict::Begin => {
+                let before = self.rewriter.current();
+                let aligned = before.and_then(|(before, _)| up.translate(facts.time, *stream, before));
+                self.rewriter.begin(*stream, facts, aligned);
+                if arrival.newest { Admission::Queue } else { Admission::QueueWithFollowers }
+            }
+        }
+    }
+
+    /// Counts a packet in that arrived before the one that its stream began with. `false`: it has no number.
+    pub fn admit_follower(&mut self, stream: StreamKey, facts: &PacketFacts) -> bool {
+        self.rewriter.admit(stream, facts)
+    }
+
+    /// An admitted packet will not leave after all.
+    pub fn skip(&mut self, stream: StreamKey, seq: u64) -> Skip {
+        self.rewriter.skip(stream, seq)
+    }
+
+    /// Video cannot go on without a packet that was dropped: nothing more leaves before the next key frame.
+    pub fn abandon(&mut self) {
+        self.selector.restart();
+        self.rewriter.abandon();
+    }
+
+    /// Whether an admitted packet may still leave.
+    pub fn may_leave(&self, stream: StreamKey, seq: u64) -> bool {
+        self.rewriter.numbers(stream, seq)
+    }
+
+    /// Exact length of a packet that [`depart`](Self::depart) writes.
+    #[inline]
+    pub fn packet_len(&self, facts: &PacketFacts, payload_len: usize) -> usize {
+        self.header_len(facts, self.mid_needed()) + payload_len
+    }
+
+    /// Writes a packet that leaves now, with the next numbers. `None`, with nothing taken, where it has no
+    /// number, or no payload type, or `out` is too short.
+    pub fn depart(
+        &mut self,
+        moment: &mut Moment<'_>,
+        stream: StreamKey,
+        packet: (&PacketFacts, &[u8]),
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (facts, payload) = packet;
+        let codec = *self.codec(facts.codec)?;
+        if self.packet_len(facts, payload.len()) > out.len() {
+            return None;
+        }
+        let Numbered { seq, offsets } = self.rewriter.number(stream, facts.seq)?;
+        let stamps = self.stamps(moment);
+        let header = header(self.params.ssrc, codec.pt, seq, facts, offsets);
+        let len = self.write(&header, facts, stamps, None, offsets, payload, out)?;
+        debug_assert_eq!(len, self.packet_len(facts, payload.len()));
+        self.stats.on_packet(payload.len());
+        if codec.nack {
+            let capacity = match self.params.kind {
+                MediaKind::Audio => AUDIO_DEPARTURES,
+                MediaKind::Video => VIDEO_DEPARTURES,
+            };
+            self.log.get_or_insert_with(|| DepartureLog::new(capacity)).record(Departure {
+                seq,
+                stream,
+                source_seq: facts.seq,
+                offsets,
+                at: moment.now,
+                stamps,
+                resends: 0,
+                resent: None,
+            });
+        }
+        Some(len)
+    }
+
+    /// The receiver misses the packet with this number: whether to queue it again, and what it is.
+    pub fn on_nack(&mut self, now: Instant, seq: u16, rtt: Option<Duration>) -> Result<Departure, NotResent> {
+        self.log.as_mut().ok_or(NotResent::Unknown)?.resend(now, seq, rtt)
+    }
+
+    /// A packet that left with this number.
+    pub fn departure(&self, seq: u64) -> Option<&Departure> {
+        self.log.as_ref()?.departure(seq)
+    }
+
+    /// Exact length of a packet that [`depart_again`](Self::depart_again) writes.
+    pub fn resent_len(&self, departure: &Departure, facts: &PacketFacts, payload_len: usize) -> usize {
+        match self.rtx(facts.codec) {
+            Some(_) => self.header_len(facts, self.mid_needed()) + OSN_LEN + payload_len,
+            None => self.header_len(facts, departure.stamps.mid) + payload_len,
+        }
+    }
+
+    /// Writes a packet that left before once more: as a retransmission (RFC 4588), or where none was agreed as
+    /// the very same bytes.
+    pub fn depart_again(
+        &mut self,
+        moment: &mut Moment<'_>,
+        departure: &Departure,
+        packet: (&PacketFacts, &[u8]),
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (facts, payload) = packet;
+        if self.resent_len(departure, facts, payload.len()) > out.len() {
+            return None;
+        }
+        let Some((ssrc, pt)) = self.rtx(facts.codec) else {
+            let pt = self.codec(facts.codec)?.pt;
+            let header = header(self.params.ssrc, pt, departure.seq, facts, departure.offsets);
+            return self.write(&header, facts, departure.stamps, None, departure.offsets, payload, out);
+        };
+        let stamps = self.stamps(moment);
+        let header = header(ssrc, pt, self.rtx_seq, facts, departure.offsets);
+        self.rtx_seq += 1;
+        let original = Some(departure.seq as u16);
+        let len = self.write(&header, facts, stamps, original, departure.offsets, payload, out)?;
+        debug_assert_eq!(len, self.resent_len(departure, facts, payload.len()));
+        Some(len)
+    }
+
+    /// The sender report due at `now`, `None` where the publisher's clocks are unknown or nothing was sent.
+    pub fn sender_report(&mut self, now: Instant, up: &UpTrack) -> Option<SenderInfo> {
+        let (stream, offsets) = self.rewriter.current()?;
+        let rate = self.params.codecs.first()?.codec.clock_rate();
+        let mut clock = up.clock(stream)?.at(now, rate);
+        clock.time = clock.time.wrapping_add(offsets.time);
+        self.stats.report(&clock, now)
+    }
+
+    /// The receiver reported on the media. Returns the round trip that this proves.
+    pub fn on_report_block(&mut self, now: Instant, block: &ReportBlock) -> Option<Duration> {
+        self.stats.on_report_block(now, block)
+    }
+
+    /// The receiver wants a key frame: of which encoding, where nothing is forwarded of any; `None` where it
+    /// has asked too often.
+    pub fn on_key_frame_request(&mut self, now: Instant) -> Option<Option<u8>> {
+        let spent =
+            |at: &Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < KEY_FRAME_WINDOW);
+        let free = self.key_frames.iter().position(|at| !spent(at))?;
+        self.key_frames[free] = Some(now);
+        Some(self.selector.stream().map(|stream| stream.encoding))
+    }
+
+    /// Whether the packet is nothing but padding and its number could be given to the next. One whose number is
+    /// waited for leaves without its padding instead.
+    fn padding_closes(&mut self, arrival: &Arrival) -> bool {
+        arrival.payload_len == 0 && self.rewriter.skip(arrival.stream, arrival.facts.seq) == Skip::Closed
+    }
+
+    fn codec(&self, codec: Codec) -> Option<&CodecParams> {
+        self.params.codecs.iter().find(|own| own.codec == codec)
+    }
+
+    fn rtx(&self, codec: Codec) -> Option<(Ssrc, u8)> {
+        Some((self.params.rtx_ssrc?, self.codec(codec)?.rtx_pt?))
+    }
+
+    /// RFC 8843 §9.2 wants the m-line named until the receiver knows whose SSRC it is: its first report on it
+    /// says so. One that never reports is told always.
+    fn mid_needed(&self) -> bool {
+        !self.stats.acknowledged() && self.params.extensions.id(Extension::Mid).is_some()
+    }
+
+    /// What is stamped on the next packet.
+    fn stamps(&self, moment: &mut Moment<'_>) -> Stamps {
+        let extensions = &self.params.extensions;
+        Stamps {
+            mid: self.mid_needed(),
+            transport_cc: extensions.id(Extension::TransportCc).map(|_| {
+                let seq = *moment.transport_seq;
+                *moment.transport_seq = seq.wrapping_add(1);
+                seq
+            }),
+            send_time: extensions.id(Extension::AbsSendTime).map(|_| moment.send_time),
+        }
+    }
+
+    /// Length of the header that [`write`](Self::write) writes.
+    #[inline]
+    fn header_len(&self, facts: &PacketFacts, mid: bool) -> usize {
+        let element = |extension, present: bool, len: usize| {
+            let written = present && self.params.extensions.id(extension).is_some();
+            if written { 1 + len } else { 0 }
+        };
+        let block = element(Extension::Mid, mid, self.params.mid.as_bytes().len())
+            + element(Extension::AudioLevel, facts.audio_level.is_some(), 1)
+            + element(Extension::VideoOrientation, facts.orientation.is_some(), 1)
+            + element(Extension::AbsSendTime, true, 3)
+            + element(Extension::TransportCc, true, 2);
+        FIXED_HEADER_LEN + if block > 0 { 4 + block.next_multiple_of(4) } else { 0 }
+    }
+
+    /// Writes header, extensions and payload. The same arguments give the same bytes.
+    #[expect(clippy::too_many_arguments, reason = "all that a packet's bytes depend on")]
+    fn write(
+        &self,
+        header: &Header,
+        facts: &PacketFacts,
+        stamps: Stamps,
+        original: Option<u16>,
+        offsets: Offsets,
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let mut writer = HeaderWriter::new(out, header)?;
+        let mut extension = |extension, value: &[u8]| {
+            if let Some(id) = self.params.extensions.id(extension) {
+                writer.extension(id, value);
+            }
+        };
+        if stamps.mid {
+            extension(Extension::Mid, self.params.mid.as_bytes());
+        }
+        if let Some(level) = facts.audio_level {
+            extension(Extension::AudioLevel, &level.to_bytes());
+        }
+        if let Some(orientation) = facts.orientation {
+            extension(Extension::VideoOrientation, &orientation.to_bytes());
+        }
+        if let Some(time) = stamps.send_time {
+            extension(Extension::AbsSendTime, &time.to_bytes());
+        }
+        if let Some(seq) = stamps.transport_cc {
+            extension(Extension::TransportCc, &seq.to_be_bytes());
+        }
+        let mut at = writer.finish();
+        if let Some(original) = original {
+            out.get_mut(at..at + OSN_LEN)?.copy_from_slice(&original.to_be_bytes());
+            at += OSN_LEN;
+        }
+        let copy = out.get_mut(at..at + payload.len())?;
+        copy.copy_from_slice(payload);
+        if let Some(vp8) = &facts.vp8 {
+            let picture = vp8.picture_id.map_or(0, |id| id.value().wrapping_add(offsets.picture));
+            let tl0 = vp8.tl0_pic_idx.map_or(0, |tl0| tl0.wrapping_add(offsets.tl0));
+            vp8.patch(copy, picture, tl0);
+        }
+        Some(at + payload.len())
+    }
+}
+
+/// The original's sequence number in front of a retransmitted payload (RFC 4588 §4).
+const OSN_LEN: usize = 2;
+
+fn header(ssrc: Ssrc, pt: u8, seq: u64, facts: &PacketFacts, offsets: Offsets) -> Header {
+    let timestamp = facts.time.wrapping_add(offsets.time);
+    Header { marker: facts.marker, pt, seq: seq as u16, timestamp, ssrc }
+}
+
+/// Where counting begins: spread by the SSRC, which is random, as there is no other randomness here.
+fn first_seq(ssrc: Ssrc) -> u16 {
+    (ssrc.0.wrapping_mul(0x9e37_79b1) >> 17) as u16
+}

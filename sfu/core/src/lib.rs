@@ -8,6 +8,7 @@
 
 pub mod cc;
 pub mod forward;
+pub mod room;
 pub mod rtp;
 pub mod seq;
 pub mod stats;

@@ -1,0 +1,53 @@
+//! The way to a receiver: the queue in front of it, and the counters that all its packets share.
+
+use std::time::{Duration, Instant};
+
+use super::subscription::DownKey;
+use crate::cc::pacer::{Pacer, PacerConfig};
+use crate::forward::down_track::Moment;
+use crate::rtp::ext::AbsSendTime;
+use crate::track::StreamKey;
+
+/// What waits in a queue: names only, looked up at departure. One whose subscription or packet is gone by then
+/// is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Queued {
+    /// A packet of the source.
+    Media { down: DownKey, stream: StreamKey, seq: u64 },
+    /// A packet that left before, by its output number.
+    Again { down: DownKey, seq: u64 },
+}
+
+/// Where the room looks for a link's next packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// Nothing waits.
+    Idle,
+    /// Among those that may have a packet now.
+    Ready,
+    /// Among those whose packets have to wait.
+    Waiting,
+}
+
+/// One receiver's link.
+pub(super) struct Link {
+    pub(super) pacer: Pacer<Queued>,
+    pub(super) turn: Turn,
+    /// The last round trip measured.
+    pub(super) rtt: Option<Duration>,
+    transport_seq: u16,
+    epoch: Instant,
+}
+
+impl Link {
+    pub(super) fn new(now: Instant, pacer: PacerConfig) -> Self {
+        Self { pacer: Pacer::new(pacer, now), turn: Turn::Idle, rtt: None, transport_seq: 0, epoch: now }
+    }
+
+    /// What a packet that leaves now is stamped with.
+    #[inline]
+    pub(super) fn moment(&mut self, now: Instant) -> Moment<'_> {
+        let send_time = AbsSendTime::from_duration(now.saturating_duration_since(self.epoch));
+        Moment { now, send_time, transport_seq: &mut self.transport_seq }
+    }
+}

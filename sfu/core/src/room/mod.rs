@@ -1,0 +1,28 @@
+//! A room: who is in it, what is published and who receives it. The machine in the middle of the packet path,
+//! between transports (which it never sees) and the tracks.
+//!
+//! ```text
+//! handle_rtp   -> up track (statistics, NACK, cache) -> fan-out -> down tracks judge -> links queue references
+//! poll_packet  <- number, stamp, copy the payload    <- down track                   <- link: what leaves next
+//! ```
+//!
+//! Contract: mutate (`handle_*`, membership), drain [`Room::poll_packet`] and [`Room::poll_event`] until `None`,
+//! then sleep until [`Room::poll_timeout`].
+
+mod egress;
+mod fan_out;
+#[cfg(feature = "sim")]
+mod fuzz;
+mod ingress;
+mod link;
+mod participant;
+mod reports;
+#[expect(clippy::module_inception, reason = "the primary type's file is named like it")]
+mod room;
+mod subscription;
+
+pub use egress::{Fit, Outgoing, PacketKind};
+#[cfg(feature = "sim")]
+pub use fuzz::fuzz;
+pub use ingress::RtpError;
+pub use room::{ParticipantKey, Room, RoomConfig, RoomError, RoomEvent};

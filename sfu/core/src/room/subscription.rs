@@ -1,0 +1,18 @@
+//! That a participant receives a track.
+
+use slotmap::new_key_type;
+
+use super::room::{ParticipantKey, TrackKey};
+use crate::forward::down_track::DownTrack;
+
+new_key_type! {
+    /// Names a subscription; never a later one in the same place.
+    pub(super) struct DownKey;
+}
+
+/// A down track and where it belongs.
+pub(super) struct Subscription {
+    pub(super) down: DownTrack,
+    pub(super) to: ParticipantKey,
+    pub(super) track: TrackKey,
+}

@@ -4,15 +4,21 @@
 //! in as arguments, packets and events come out of polls. (Inside [`transport`], the handshake state machines
 //! of the `rtc` crates draw their own randomness; above it, one input gives one output.)
 //!
-//! Start reading at `worker`: it holds a packet's whole path.
+//! Start reading at [`worker`]: it holds a packet's whole path.
 
 pub mod cc;
+pub mod command;
 pub mod forward;
+#[cfg(feature = "sim")]
+pub mod fuzz;
 pub mod room;
 pub mod rtp;
 pub mod seq;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod stats;
 pub mod timers;
 pub mod track;
 pub mod transport;
 pub mod units;
+pub mod worker;

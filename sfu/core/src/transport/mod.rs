@@ -40,6 +40,8 @@ mod dtls;
 mod ice;
 mod identity;
 pub mod params;
+#[cfg(feature = "sim")]
+pub mod peer;
 mod sctp;
 mod sctp_guard;
 pub mod sdp;

@@ -1,0 +1,31 @@
+//! Every parser of network input, by name: what cargo-fuzz feeds, and what `tests/fuzz_corpus.rs` replays.
+
+use crate::{cc, room, rtp, transport};
+
+/// Takes arbitrary bytes and panics where an invariant of its parser does not hold.
+pub type Target = fn(&[u8]);
+
+/// The targets. Each has seeds in `fuzz/corpus/<name>` and a shell in `fuzz/fuzz_targets/<name>.rs`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("client_hello", transport::fuzz::client_hello),
+    ("dcep", transport::fuzz::dcep),
+    ("demux", transport::fuzz::demux),
+    ("opus", rtp::opus::fuzz),
+    ("rtcp", rtp::rtcp::fuzz),
+    ("room", room::fuzz),
+    ("rtp", rtp::packet::fuzz),
+    ("sctp_guard", transport::fuzz::sctp_guard),
+    ("sdp", transport::sdp::fuzz),
+    ("srtp", transport::fuzz::srtp),
+    ("twcc", cc::twcc::fuzz),
+    ("vp8", rtp::vp8::fuzz),
+];
+
+/// Runs the target of that name.
+///
+/// # Panics
+/// Where there is none, or its invariant does not hold.
+pub fn run(name: &str, data: &[u8]) {
+    let (_, target) = TARGETS.iter().find(|(known, _)| *known == name).expect("a target of that name");
+    target(data);
+}

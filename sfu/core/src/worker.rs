@@ -1,0 +1,367 @@
+//! One worker: whole rooms with their transports, on one thread. A packet's path is this file.
+//!
+//! A worker owns no socket and reads no clock. Feed it datagrams, commands and time; after each, drain
+//! [`Worker::poll_transmit`] and [`Worker::poll_event`] until `None`, then wait until
+//! [`Worker::poll_timeout`]. It routes: transports open and seal ([`crate::transport`]), rooms decide
+//! ([`crate::room`]); neither knows the other.
+
+mod commands;
+mod refusals;
+mod routes;
+mod slots;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+
+use crate::command::{CloseReason, Event};
+use crate::room::{Fit, PacketKind, ParticipantKey, Room, RoomConfig, RoomEvent};
+use crate::stats::{Refusal, Refusals, RoomStats, Snapshot, WorkerStats};
+use crate::timers::Deadlines;
+use crate::transport::demux::{self, Class};
+use crate::transport::{Transport, TransportConfig, TransportEvent};
+use crate::units::{MAX_DATAGRAM_IN, MAX_DATAGRAM_OUT, RoomId};
+use routes::{Names, Routes};
+use slots::{Busy, Slots};
+
+pub use crate::transport::Tuple;
+
+/// What every transport and room of a worker shares.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Certificate, addresses and limits of transports.
+    pub transport: Arc<TransportConfig>,
+    /// Limits of rooms.
+    pub room: RoomConfig,
+    /// Most transports at a time; one more is closed at once with [`CloseReason::NoCapacity`].
+    pub max_transports: usize,
+}
+
+/// What [`Worker::poll_transmit`] wrote: one datagram, or a run of them to one client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where it goes.
+    pub tuple: Tuple,
+    /// Bytes written in total.
+    pub len: usize,
+    /// Size of each datagram of a run, the last of which may be shorter. `None`: a single datagram.
+    pub segment: Option<usize>,
+}
+
+/// Most datagrams in one run. Linux sends at most 64 segments a call; from 16 on the gain is small.
+pub const MAX_RUN: usize = 32;
+
+/// Room that [`Worker::poll_transmit`] wants in its buffer, bytes: one full run.
+pub const TRANSMIT_BUFFER: usize = MAX_RUN * MAX_DATAGRAM_OUT;
+
+/// Events that may wait before further data messages are dropped: when signaling is slow, chat is what can be
+/// spared. All other events are bounded by the transports and tracks that they are about.
+const MAX_EVENTS: usize = 1024;
+
+/// See the module's description.
+pub struct Worker {
+    config: WorkerConfig,
+    routes: Routes,
+    transports: Slots<Member>,
+    rooms: Slots<RoomSlot>,
+    room_ids: FxHashMap<RoomId, u32>,
+    transport_deadlines: Deadlines,
+    room_deadlines: Deadlines,
+    busy_transports: Busy,
+    busy_rooms: Busy,
+    events: VecDeque<Event>,
+    stats: WorkerStats,
+    refused: Refusals,
+    /// Counters of rooms that have closed.
+    closed_rooms: RoomStats,
+}
+
+/// A transport and its place in a room.
+struct Member {
+    names: Names,
+    transport: Transport,
+    /// `None` once it is closing: only its last datagrams are still to leave.
+    place: Option<Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    room: u32,
+    participant: ParticipantKey,
+}
+
+struct RoomSlot {
+    id: RoomId,
+    room: Room,
+    /// The transport of each participant, by the index of its key.
+    members: Vec<Option<u32>>,
+}
+
+impl Worker {
+    /// A worker without rooms.
+    pub fn new(config: WorkerConfig) -> Self {
+        Self {
+            config,
+            routes: Routes::default(),
+            transports: Slots::default(),
+            rooms: Slots::default(),
+            room_ids: FxHashMap::default(),
+            transport_deadlines: Deadlines::default(),
+            room_deadlines: Deadlines::default(),
+            busy_transports: Busy::default(),
+            busy_rooms: Busy::default(),
+            events: VecDeque::new(),
+            stats: WorkerStats::default(),
+            refused: Refusals::default(),
+            closed_rooms: RoomStats::default(),
+        }
+    }
+
+    /// Takes in one datagram, which is decrypted where it lies.
+    pub fn handle_datagram(&mut self, now: Instant, tuple: Tuple, datagram: &mut [u8]) {
+        self.stats.datagrams_in += 1;
+        self.stats.bytes_in += datagram.len() as u64;
+        let outcome = if datagram.len() > MAX_DATAGRAM_IN {
+            Err(Refusal::Oversized)
+        } else {
+            match demux::classify(datagram) {
+                Class::Rtp => self.handle_rtp(now, tuple, datagram),
+                Class::Rtcp => self.handle_rtcp(now, tuple, datagram),
+                Class::Stun => self.handle_stun(now, tuple, datagram),
+                Class::Dtls => self.handle_dtls(now, tuple, datagram),
+                Class::Unknown(_) => Err(Refusal::Unrecognised),
+            }
+        };
+        if let Err(why) = outcome {
+            self.refused.count(why);
+        }
+    }
+
+    /// Lets time pass: call it when [`Self::poll_timeout`] is due; earlier is harmless.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(key) = self.transport_deadlines.pop_due(now) {
+            self.transports[key].transport.handle_timeout(now);
+            self.settle_transport(now, key);
+        }
+        while let Some(key) = self.room_deadlines.pop_due(now) {
+            self.rooms[key].room.handle_timeout(now);
+            self.busy_rooms.mark(key);
+        }
+    }
+
+    /// Writes what leaves next into `out`, which holds at least [`TRANSMIT_BUFFER`] bytes. A run is the
+    /// packets that are due to one client, for as long as they are equally long.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        let transmit = self.transmit_handshakes(out).or_else(|| self.transmit_media(now, out))?;
+        self.stats.runs_out += 1;
+        self.stats.bytes_out += transmit.len as u64;
+        self.stats.datagrams_out +=
+            transmit.segment.map_or(1, |segment| transmit.len.div_ceil(segment)) as u64;
+        Some(transmit)
+    }
+
+    /// What happened since the last call, in order.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due. Valid once [`Self::poll_transmit`] returned `None`.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.transport_deadlines.next(), self.room_deadlines.next()].into_iter().flatten().min()
+    }
+
+    /// All counters so far.
+    pub fn stats(&self) -> Snapshot {
+        Snapshot {
+            worker: self.stats,
+            rooms: self.rooms.iter().fold(self.closed_rooms, |sum, slot| sum + slot.room.stats()),
+            refused: self.refused,
+            open_rooms: self.rooms.len() as u64,
+            open_transports: self.transports.len() as u64,
+        }
+    }
+
+    // In: RFC 7983 has told what a datagram is; only STUN may come from an address we do not know.
+
+    fn handle_rtp(&mut self, now: Instant, tuple: Tuple, packet: &mut [u8]) -> Result<(), Refusal> {
+        let (member, place) = self.member_at(&tuple)?;
+        let len = member.transport.unprotect_rtp(packet)?;
+        self.rooms[place.room].room.handle_rtp(now, place.participant, &packet[..len])?;
+        self.busy_rooms.mark(place.room);
+        Ok(())
+    }
+
+    fn handle_rtcp(&mut self, now: Instant, tuple: Tuple, packet: &mut [u8]) -> Result<(), Refusal> {
+        let (member, place) = self.member_at(&tuple)?;
+        let len = member.transport.unprotect_rtcp(packet)?;
+        self.rooms[place.room].room.handle_rtcp(now, place.participant, &packet[..len]);
+        self.busy_rooms.mark(place.room);
+        Ok(())
+    }
+
+    fn handle_stun(&mut self, now: Instant, tuple: Tuple, datagram: &[u8]) -> Result<(), Refusal> {
+        let ufrag = demux::stun_ufrag(datagram).ok_or(Refusal::StunMalformed)?;
+        let key = self.routes.by_ufrag(ufrag).ok_or(Refusal::UnknownUfrag)?;
+        let outcome = self.transports[key].transport.handle_stun(now, tuple, datagram);
+        self.settle_transport(now, key);
+        Ok(outcome?)
+    }
+
+    fn handle_dtls(&mut self, now: Instant, tuple: Tuple, datagram: &[u8]) -> Result<(), Refusal> {
+        let key = self.routes.by_tuple(&tuple).ok_or(Refusal::UnknownTuple)?;
+        let outcome = self.transports[key].transport.handle_dtls(now, tuple, datagram);
+        self.settle_transport(now, key);
+        Ok(outcome?)
+    }
+
+    #[inline]
+    fn member_at(&mut self, tuple: &Tuple) -> Result<(&mut Member, Place), Refusal> {
+        let key = self.routes.by_tuple(tuple).ok_or(Refusal::UnknownTuple)?;
+        let member = &mut self.transports[key];
+        let place = member.place.ok_or(Refusal::UnknownTuple)?;
+        Ok((member, place))
+    }
+
+    // Out: handshakes first, they are few and everything waits for them.
+
+    fn transmit_handshakes(&mut self, out: &mut [u8]) -> Option<Transmit> {
+        while let Some(key) = self.busy_transports.first() {
+            if let Some(member) = self.transports.get_mut(key) {
+                if let Some((tuple, len)) = member.transport.poll_transmit(out) {
+                    return Some(Transmit { tuple, len, segment: None });
+                }
+                if member.place.is_none() {
+                    self.drop_transport(key);
+                }
+            }
+            self.busy_transports.done();
+        }
+        None
+    }
+
+    fn transmit_media(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        while let Some(key) = self.busy_rooms.first() {
+            if let Some(slot) = self.rooms.get_mut(key) {
+                if let Some(transmit) = fill_run(now, slot, &mut self.transports, &mut self.stats, out) {
+                    return Some(transmit);
+                }
+                self.settle_room(key);
+            }
+            self.busy_rooms.done();
+        }
+        None
+    }
+
+    /// After anything that may have changed a transport: takes its news, queues its datagrams, notes its
+    /// deadline.
+    fn settle_transport(&mut self, now: Instant, key: u32) {
+        while let Some(event) = self.transports[key].transport.poll_event() {
+            let member = &mut self.transports[key];
+            match event {
+                TransportEvent::Bound(tuple) => self.routes.bind(key, &mut member.names, tuple),
+                TransportEvent::Unbound(tuple) => self.routes.unbind(key, &mut member.names, tuple),
+                TransportEvent::Connected { srtp_profile } => {
+                    self.stats.handshakes += 1;
+                    if let Some(place) = member.place {
+                        self.rooms[place.room].room.set_reachable(now, place.participant);
+                        self.busy_rooms.mark(place.room);
+                    }
+                    let transport = member.names.id;
+                    self.events.push_back(Event::TransportConnected { transport, srtp_profile });
+                }
+                TransportEvent::Data { channel, bytes } => {
+                    self.stats.data_in += 1;
+                    if self.events.len() < MAX_EVENTS {
+                        let transport = member.names.id;
+                        self.events.push_back(Event::Data { transport, channel, bytes });
+                    } else {
+                        self.stats.data_dropped += 1;
+                    }
+                }
+                TransportEvent::Closed(reason) => self.leave(key, reason),
+            }
+        }
+        self.transport_deadlines.set(key, self.transports[key].transport.poll_timeout());
+        self.busy_transports.mark(key);
+    }
+
+    /// Takes a transport out of its room and reports it closed; its last datagrams still leave.
+    fn leave(&mut self, key: u32, reason: CloseReason) {
+        let member = &mut self.transports[key];
+        let Some(place) = member.place.take() else { return };
+        let transport = member.names.id;
+        self.routes.remove_id(&member.names);
+        let slot = &mut self.rooms[place.room];
+        slot.room.remove_participant(place.participant);
+        slot.members[place.participant.index()] = None;
+        self.busy_rooms.mark(place.room);
+        self.busy_transports.mark(key);
+        self.events.push_back(Event::TransportClosed { transport, reason });
+    }
+
+    fn drop_transport(&mut self, key: u32) {
+        if let Some(member) = self.transports.remove(key) {
+            self.routes.remove(key, &member.names);
+            self.transport_deadlines.set(key, None);
+        }
+    }
+
+    /// Once a room has nothing more to send: takes its news, notes its deadline.
+    fn settle_room(&mut self, key: u32) {
+        let slot = &mut self.rooms[key];
+        while let Some(RoomEvent::TrackStarted { participant, track }) = slot.room.poll_event() {
+            if let Some(member) = slot.members[participant.index()] {
+                let transport = self.transports[member].names.id;
+                self.events.push_back(Event::TrackStarted { transport, track });
+            }
+        }
+        self.room_deadlines.set(key, slot.room.poll_timeout());
+    }
+}
+
+/// Writes and seals the next run of a room.
+fn fill_run(
+    now: Instant,
+    slot: &mut RoomSlot,
+    transports: &mut Slots<Member>,
+    stats: &mut WorkerStats,
+    out: &mut [u8],
+) -> Option<Transmit> {
+    loop {
+        let first = slot.room.poll_packet(now, None, out)?;
+        let transport = slot.members[first.to.index()].map(|key| &mut transports[key].transport);
+        let Some((transport, tuple)) =
+            transport.and_then(|transport| transport.tuple().map(|tuple| (transport, tuple)))
+        else {
+            stats.unsendable += 1;
+            continue;
+        };
+        let sealed = match first.kind {
+            PacketKind::Rtp => transport.protect_rtp(out, first.len),
+            PacketKind::Rtcp => transport.protect_rtcp(out, first.len),
+        };
+        let Ok(segment) = sealed else {
+            stats.unsendable += 1;
+            continue;
+        };
+        let mut len = segment;
+        let mut last = first;
+        while first.kind == PacketKind::Rtp
+            && last.len == first.len
+            && len < MAX_RUN * segment
+            && len + segment <= out.len()
+        {
+            let fit = Fit { to: first.to, max_len: first.len };
+            let Some(next) = slot.room.poll_packet(now, Some(fit), &mut out[len..]) else { break };
+            let Ok(sealed) = transport.protect_rtp(&mut out[len..], next.len) else {
+                stats.unsendable += 1;
+                break;
+            };
+            len += sealed;
+            last = next;
+        }
+        return Some(Transmit { tuple, len, segment: (len > segment).then_some(segment) });
+    }
+}

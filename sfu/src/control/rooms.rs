@@ -1,0 +1,519 @@
+//! What signaling has asked for: rooms, transports, tracks and who wants them. A state machine without I/O.
+//!
+//! Session descriptions are read and written here ([`Negotiation`]), so that the worker gets structs only, and
+//! in an order in which it knows everything that a command names: a transport before its tracks, a track before
+//! its receivers, whichever came first from signaling. Ids that are not known (any more) are counted; nothing
+//! that signaling or a client sends is fatal.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+
+use sfu_core::command::{CloseReason, Command, Event};
+use sfu_core::rtp::params::{ReceiveParams, SendParams};
+use sfu_core::transport::params::{Fingerprint, RemoteParams};
+use sfu_core::transport::sdp::{Answered, Needed, Negotiation, NegotiationConfig};
+use sfu_protocol::control::{FromSfu, MAX_DATA_BYTES, MediaKind, Msid, Publish, Source, ToSfu};
+use sfu_protocol::ids::{RoomId, TrackId, TransportId};
+use tracing::{debug, info};
+
+use super::credentials::{ice_credentials, random_seed};
+use crate::shutdown::Phase;
+
+/// Most rooms.
+const MAX_ROOMS: usize = 1000;
+
+/// Most transports in all rooms.
+pub(crate) const MAX_TRANSPORTS: usize = 5000;
+
+/// Most tracks that one transport publishes.
+pub(crate) const MAX_PUBLISHED: usize = 32;
+
+/// Most tracks that one transport receives.
+pub(crate) const MAX_RECEIVED: usize = 1000;
+
+/// What all transports have in common.
+pub(crate) struct RoomsConfig {
+    /// Where clients send to.
+    pub candidates: Vec<SocketAddr>,
+    /// Of our certificate.
+    pub fingerprint: Fingerprint,
+    /// Most transports in one room.
+    pub max_participants_per_room: usize,
+}
+
+/// What the control side counts, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ControlStats {
+    /// Rooms now.
+    pub rooms: u64,
+    /// Transports now, those that are being closed included.
+    pub transports: u64,
+    /// Tracks announced now.
+    pub tracks: u64,
+    /// Offers answered.
+    pub offers_answered: u64,
+    /// Offers that could not be used.
+    pub offers_rejected: u64,
+    /// Commands that named something unknown or were out of bounds.
+    pub commands_ignored: u64,
+    /// Transports refused for want of room.
+    pub transports_refused: u64,
+}
+
+/// The state machine: mutate, [`Self::settle`], then drain both polls.
+pub(crate) struct Rooms {
+    config: RoomsConfig,
+    phase: Phase,
+    rooms: BTreeMap<RoomId, BTreeSet<TransportId>>,
+    peers: BTreeMap<TransportId, Peer>,
+    tracks: BTreeMap<TrackId, Track>,
+    /// Transports whose end the worker has yet to report.
+    closing: BTreeSet<TransportId>,
+    /// Transports whose subscriptions may need a new negotiation.
+    unsettled: BTreeSet<TransportId>,
+    commands: VecDeque<Command>,
+    events: VecDeque<FromSfu>,
+    stats: ControlStats,
+}
+
+/// A transport.
+struct Peer {
+    room: RoomId,
+    negotiation: Negotiation,
+    /// What the worker knows of the client's side; `None` before it knows the transport.
+    remote: Option<RemoteParams>,
+    /// What it has announced and not unpublished.
+    published: Vec<Publish>,
+    /// What it wants to receive.
+    wishes: BTreeSet<TrackId>,
+}
+
+/// A track that was announced, or that somebody wants and that will be.
+#[derive(Default)]
+struct Track {
+    announced: Option<Announced>,
+    /// Whether the worker expects its packets.
+    expected: bool,
+    muted: bool,
+    receivers: BTreeMap<TransportId, Receiver>,
+}
+
+#[derive(Clone, Copy)]
+struct Announced {
+    publisher: TransportId,
+    room: RoomId,
+    kind: MediaKind,
+    source: Source,
+}
+
+/// Someone who wants a track.
+struct Receiver {
+    msid: Msid,
+    /// How it goes out, once negotiated.
+    params: Option<SendParams>,
+}
+
+impl Rooms {
+    pub(crate) fn new(config: RoomsConfig) -> Self {
+        Self {
+            config,
+            phase: Phase::Serving,
+            rooms: BTreeMap::new(),
+            peers: BTreeMap::new(),
+            tracks: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            stats: ControlStats::default(),
+        }
+    }
+
+    /// A command of signaling.
+    pub(crate) fn handle_command(&mut self, command: ToSfu) {
+        let known = match command {
+            ToSfu::OpenRoom { room } => self.open_room(room),
+            ToSfu::CloseRoom { room } => self.close_room(room),
+            // One link a participant until links have budgets of their own.
+            ToSfu::OpenTransport { room, transport, link: _ } => self.open_transport(room, transport),
+            ToSfu::CloseTransport { transport } => self.close_transport(transport, CloseReason::Requested),
+            ToSfu::Offer { transport, offer_id, sdp, publish } => {
+                self.offer(transport, offer_id, &sdp, publish)
+            }
+            ToSfu::Unpublish { track } => self.unpublish(track),
+            ToSfu::SetMuted { track, muted } => self.set_muted(track, muted),
+            ToSfu::Subscribe { transport, track, msid } => self.subscribe(transport, track, msid),
+            ToSfu::Unsubscribe { transport, track } => self.unsubscribe(transport, track),
+            ToSfu::SendData { recipients, channel, bytes } => self.send_data(recipients, channel, bytes),
+        };
+        if known.is_none() {
+            self.stats.commands_ignored += 1;
+        }
+    }
+
+    /// A report of the worker.
+    pub(crate) fn handle_event(&mut self, event: Event) {
+        let event = match event {
+            Event::TransportConnected { transport, srtp_profile } => {
+                FromSfu::TransportConnected { transport, srtp_profile: srtp_profile.to_owned() }
+            }
+            Event::TransportClosed { transport, reason } => {
+                info!(%transport, ?reason, "transport closed");
+                self.closing.remove(&transport);
+                self.forget(transport);
+                FromSfu::TransportClosed { transport, reason }
+            }
+            Event::TrackStarted { transport, track } => FromSfu::TrackStarted { transport, track },
+            Event::Data { transport, channel, bytes } => {
+                FromSfu::Data { transport, channel, bytes: bytes.into() }
+            }
+        };
+        self.events.push_back(event);
+    }
+
+    /// Begins to drain, or closes what is left.
+    pub(crate) fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        match phase {
+            Phase::Serving => {}
+            Phase::Draining => self.events.push_back(FromSfu::Draining),
+            Phase::Closing => {
+                let left: Vec<_> = self.peers.keys().copied().collect();
+                for transport in left {
+                    self.close_transport(transport, CloseReason::Shutdown);
+                }
+            }
+        }
+    }
+
+    /// Asks clients to offer again where subscriptions changed: once for all changes since the last call.
+    pub(crate) fn settle(&mut self) {
+        while let Some(transport) = self.unsettled.pop_first() {
+            let Some(peer) = self.peers.get_mut(&transport) else { continue };
+            if let Some(Needed { audios, videos }) = peer.negotiation.needed() {
+                self.events.push_back(FromSfu::NegotiationNeeded { transport, audios, videos });
+            }
+        }
+    }
+
+    /// The next command for the worker.
+    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+        self.commands.pop_front()
+    }
+
+    /// The next event for signaling.
+    pub(crate) fn poll_event(&mut self) -> Option<FromSfu> {
+        self.events.pop_front()
+    }
+
+    /// How many events wait.
+    pub(crate) fn pending_events(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Signaling is gone: nobody waits for these.
+    pub(crate) fn discard_events(&mut self) {
+        self.events.clear();
+    }
+
+    /// The counters as they are now.
+    pub(crate) fn stats(&self) -> ControlStats {
+        ControlStats {
+            rooms: self.rooms.len() as u64,
+            transports: (self.peers.len() + self.closing.len()) as u64,
+            tracks: self.tracks.len() as u64,
+            ..self.stats
+        }
+    }
+
+    fn open_room(&mut self, room: RoomId) -> Option<()> {
+        if self.rooms.contains_key(&room) {
+            return Some(());
+        }
+        // The transports of a room that was not made are refused one by one.
+        let accepted = self.phase == Phase::Serving && self.rooms.len() < MAX_ROOMS;
+        accepted.then(|| {
+            self.rooms.insert(room, BTreeSet::new());
+            self.commands.push_back(Command::OpenRoom { room });
+        })
+    }
+
+    fn close_room(&mut self, room: RoomId) -> Option<()> {
+        for transport in self.rooms.get(&room)?.clone() {
+            self.close_transport(transport, CloseReason::Requested);
+        }
+        self.rooms.remove(&room);
+        self.commands.push_back(Command::CloseRoom { room });
+        Some(())
+    }
+
+    fn open_transport(&mut self, room: RoomId, transport: TransportId) -> Option<()> {
+        if self.peers.contains_key(&transport) || self.closing.contains(&transport) {
+            return None;
+        }
+        let full = self.peers.len() >= MAX_TRANSPORTS
+            || self.rooms.get(&room).is_none_or(|room| room.len() >= self.config.max_participants_per_room);
+        if full || self.phase != Phase::Serving {
+            self.stats.transports_refused += 1;
+            let reason = if full { CloseReason::NoCapacity } else { CloseReason::Shutdown };
+            self.events.push_back(FromSfu::TransportClosed { transport, reason });
+            return Some(());
+        }
+        self.rooms.entry(room).or_default().insert(transport);
+        let negotiation = Negotiation::new(NegotiationConfig {
+            local: ice_credentials(0),
+            fingerprint: self.config.fingerprint,
+            candidates: self.config.candidates.clone(),
+            seed: random_seed(),
+        });
+        let peer = Peer { room, negotiation, remote: None, published: Vec::new(), wishes: BTreeSet::new() };
+        self.peers.insert(transport, peer);
+        Some(())
+    }
+
+    fn close_transport(&mut self, transport: TransportId, reason: CloseReason) -> Option<()> {
+        let peer = self.forget(transport)?;
+        if peer.remote.is_some() {
+            self.closing.insert(transport);
+            self.commands.push_back(Command::CloseTransport { transport, reason });
+        } else {
+            self.events.push_back(FromSfu::TransportClosed { transport, reason });
+        }
+        Some(())
+    }
+
+    /// Removes a transport, what it publishes and what it wants.
+    fn forget(&mut self, transport: TransportId) -> Option<Peer> {
+        let peer = self.peers.remove(&transport)?;
+        if let Some(room) = self.rooms.get_mut(&peer.room) {
+            room.remove(&transport);
+        }
+        for track in &peer.wishes {
+            self.remove_receiver(*track, transport);
+        }
+        for publish in &peer.published {
+            self.remove_track(publish.track);
+        }
+        Some(peer)
+    }
+
+    fn offer(
+        &mut self,
+        transport: TransportId,
+        offer_id: u32,
+        sdp: &str,
+        publish: Vec<Publish>,
+    ) -> Option<()> {
+        if !self.peers.contains_key(&transport) {
+            return None;
+        }
+        for publish in publish {
+            self.announce(transport, publish);
+        }
+        let peer = self.peers.get_mut(&transport)?;
+        match peer.negotiation.offer(sdp, &peer.published) {
+            Ok(answered) => self.answer(transport, offer_id, answered),
+            Err(error) => {
+                debug!(%transport, %error, "offer rejected");
+                self.stats.offers_rejected += 1;
+                let reason = error.to_string();
+                self.events.push_back(FromSfu::OfferRejected { transport, offer_id, reason });
+                Some(())
+            }
+        }
+    }
+
+    /// Notes a track that a client is about to send, and gives it to those who want it already.
+    fn announce(&mut self, publisher: TransportId, publish: Publish) -> Option<()> {
+        let peer = self.peers.get_mut(&publisher)?;
+        let id = publish.track;
+        if let Some(known) = peer.published.iter_mut().find(|known| known.track == id) {
+            *known = publish;
+            return Some(());
+        }
+        let track = self.tracks.entry(id).or_default();
+        if track.announced.is_some() || peer.published.len() >= MAX_PUBLISHED {
+            debug!(%publisher, track = %id, "an announced track is another's, or one too many");
+            self.stats.commands_ignored += 1;
+            return None;
+        }
+        let announced = Announced { publisher, room: peer.room, kind: publish.kind, source: publish.source };
+        track.announced = Some(announced);
+        peer.published.push(publish);
+
+        let early: Vec<_> = track.receivers.keys().copied().collect();
+        for receiver in early {
+            self.grant(id, announced, receiver);
+        }
+        Some(())
+    }
+
+    /// Carries out what a negotiation agreed on.
+    fn answer(&mut self, transport: TransportId, offer_id: u32, answered: Answered) -> Option<()> {
+        let Answered { sdp, remote, local, receive, ended, send, stopped, mid_to_track, .. } = answered;
+        let peer = self.peers.get_mut(&transport)?;
+        // New, restarts ICE, or has data channels now.
+        if peer.remote.as_ref() != Some(&remote) {
+            peer.remote = Some(remote.clone());
+            self.commands.push_back(Command::OpenTransport { room: peer.room, transport, local, remote });
+        }
+        // A track that only comes in another way stays the same track for its receivers.
+        let moved = |track: &TrackId| receive.iter().any(|(received, _)| received == track);
+        for track in ended.into_iter().filter(|track| !moved(track)) {
+            self.suspend(track);
+        }
+        for track in stopped {
+            self.stop_sending(track, transport);
+        }
+        for (id, params) in receive {
+            self.expect(transport, id, params);
+        }
+        for (id, params) in send {
+            let Some(track) = self.tracks.get_mut(&id) else { continue };
+            let Some(wish) = track.receivers.get_mut(&transport) else { continue };
+            wish.params = Some(params.clone());
+            if track.expected {
+                self.commands.push_back(Command::Subscribe { transport, track: id, params });
+            }
+        }
+        self.stats.offers_answered += 1;
+        self.events.push_back(FromSfu::Answer { transport, offer_id, sdp, mid_to_track });
+        self.unsettled.insert(transport);
+        Some(())
+    }
+
+    /// A published track comes, or comes in another way.
+    fn expect(&mut self, transport: TransportId, id: TrackId, params: ReceiveParams) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        let Some(announced) = track.announced else { return };
+        self.commands.push_back(Command::Publish { transport, track: id, source: announced.source, params });
+        if std::mem::replace(&mut track.expected, true) {
+            return;
+        }
+        if track.muted {
+            self.commands.push_back(Command::SetMuted { transport, track: id, muted: true });
+        }
+        for (receiver, wish) in &track.receivers {
+            if let Some(params) = wish.params.clone() {
+                self.commands.push_back(Command::Subscribe { transport: *receiver, track: id, params });
+            }
+        }
+        for receiver in track.receivers.keys().copied().collect::<Vec<_>>() {
+            self.grant(id, announced, receiver);
+        }
+    }
+
+    /// A published track stopped, and may come back. Its receivers' m-lines are freed: the worker forgets how
+    /// far it has counted on them, and a second count from the start under one SSRC would break its cipher.
+    fn suspend(&mut self, id: TrackId) {
+        let Some(track) = self.tracks.get_mut(&id).filter(|track| track.expected) else { return };
+        let Some(Announced { publisher, .. }) = track.announced else { return };
+        track.expected = false;
+        self.commands.push_back(Command::Unpublish { transport: publisher, track: id });
+        for (receiver, wish) in &mut track.receivers {
+            wish.params = None;
+            if let Some(peer) = self.peers.get_mut(receiver) {
+                peer.negotiation.unsubscribe(id);
+                self.unsettled.insert(*receiver);
+            }
+        }
+    }
+
+    fn stop_sending(&mut self, id: TrackId, transport: TransportId) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        let params = track.receivers.get_mut(&transport).and_then(|wish| wish.params.take());
+        if params.is_some() && track.expected {
+            self.commands.push_back(Command::Unsubscribe { transport, track: id });
+        }
+    }
+
+    fn unpublish(&mut self, id: TrackId) -> Option<()> {
+        let announced = self.tracks.get(&id)?.announced?;
+        if let Some(peer) = self.peers.get_mut(&announced.publisher) {
+            peer.published.retain(|publish| publish.track != id);
+        }
+        self.suspend(id);
+        self.remove_track(id);
+        Some(())
+    }
+
+    /// Removes a track that nobody sends any more, and frees its m-lines.
+    fn remove_track(&mut self, id: TrackId) {
+        let Some(track) = self.tracks.remove(&id) else { return };
+        for receiver in track.receivers.into_keys() {
+            if let Some(peer) = self.peers.get_mut(&receiver) {
+                peer.wishes.remove(&id);
+                peer.negotiation.unsubscribe(id);
+                self.unsettled.insert(receiver);
+            }
+        }
+    }
+
+    fn set_muted(&mut self, id: TrackId, muted: bool) -> Option<()> {
+        let track = self.tracks.get_mut(&id)?;
+        let changed = std::mem::replace(&mut track.muted, muted) != muted;
+        if let Some(Announced { publisher, .. }) = track.announced.filter(|_| changed && track.expected) {
+            self.commands.push_back(Command::SetMuted { transport: publisher, track: id, muted });
+        }
+        Some(())
+    }
+
+    fn subscribe(&mut self, transport: TransportId, id: TrackId, msid: Msid) -> Option<()> {
+        let peer = self.peers.get_mut(&transport)?;
+        if peer.wishes.len() >= MAX_RECEIVED || !peer.wishes.insert(id) {
+            return None;
+        }
+        let track = self.tracks.entry(id).or_default();
+        track.receivers.insert(transport, Receiver { msid, params: None });
+        if let Some(announced) = track.announced {
+            self.grant(id, announced, transport);
+        }
+        Some(())
+    }
+
+    /// Finds an m-line for a track that is wanted and announced.
+    fn grant(&mut self, id: TrackId, announced: Announced, receiver: TransportId) -> Option<()> {
+        let peer = self.peers.get_mut(&receiver)?;
+        let track = self.tracks.get_mut(&id)?;
+        if peer.room != announced.room || receiver == announced.publisher {
+            debug!(%receiver, track = %id, "a wish for a track of another room, or for the wisher's own");
+            self.stats.commands_ignored += 1;
+            peer.wishes.remove(&id);
+            track.receivers.remove(&receiver);
+            return None;
+        }
+        let msid = track.receivers.get(&receiver)?.msid.clone();
+        peer.negotiation.subscribe(id, announced.kind, msid);
+        self.unsettled.insert(receiver);
+        Some(())
+    }
+
+    fn unsubscribe(&mut self, transport: TransportId, id: TrackId) -> Option<()> {
+        let peer = self.peers.get_mut(&transport)?;
+        peer.wishes.remove(&id).then_some(())?;
+        peer.negotiation.unsubscribe(id);
+        self.unsettled.insert(transport);
+        self.stop_sending(id, transport);
+        self.remove_receiver(id, transport);
+        Some(())
+    }
+
+    /// Forgets who wanted a track, and the track where it was never more than wanted.
+    fn remove_receiver(&mut self, id: TrackId, transport: TransportId) {
+        let Some(track) = self.tracks.get_mut(&id) else { return };
+        track.receivers.remove(&transport);
+        if track.announced.is_none() && track.receivers.is_empty() {
+            self.tracks.remove(&id);
+        }
+    }
+
+    fn send_data(&mut self, mut recipients: Vec<TransportId>, channel: String, bytes: Vec<u8>) -> Option<()> {
+        recipients.retain(|recipient| self.peers.contains_key(recipient));
+        (bytes.len() <= MAX_DATA_BYTES && !recipients.is_empty()).then(|| {
+            self.commands.push_back(Command::SendData { recipients, channel, bytes: bytes.into() });
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

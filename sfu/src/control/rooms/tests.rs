@@ -1,0 +1,299 @@
+//! The control side without a worker: what it orders, and in which order.
+
+use std::fmt::Write;
+
+use super::*;
+
+const ROOM: RoomId = RoomId(1);
+const TEACHER: TransportId = TransportId(10);
+const PUPIL: TransportId = TransportId(11);
+const VOICE: TrackId = TrackId(20);
+
+fn rooms() -> Rooms {
+    let mut rooms = Rooms::new(RoomsConfig {
+        candidates: vec!["203.0.113.7:7882".parse().unwrap()],
+        fingerprint: Fingerprint([7; 32]),
+        max_participants_per_room: 2,
+    });
+    rooms.handle_command(ToSfu::OpenRoom { room: ROOM });
+    open(&mut rooms, TEACHER);
+    open(&mut rooms, PUPIL);
+    drain(&mut rooms);
+    rooms
+}
+
+fn open(rooms: &mut Rooms, transport: TransportId) {
+    rooms.handle_command(ToSfu::OpenTransport { room: ROOM, transport, link: String::new() });
+}
+
+/// Settles and takes everything out, commands in short.
+fn drain(rooms: &mut Rooms) -> (Vec<String>, Vec<FromSfu>) {
+    rooms.settle();
+    let commands = std::iter::from_fn(|| rooms.poll_command()).map(|command| short(&command)).collect();
+    (commands, std::iter::from_fn(|| rooms.poll_event()).collect())
+}
+
+fn short(command: &Command) -> String {
+    match command {
+        Command::OpenTransport { transport, .. } => format!("open {transport}"),
+        Command::CloseTransport { transport, reason } => format!("close {transport} {reason:?}"),
+        Command::Publish { transport, track, .. } => format!("publish {transport} {track}"),
+        Command::Unpublish { track, .. } => format!("unpublish {track}"),
+        Command::SetMuted { track, muted, .. } => format!("muted {track} {muted}"),
+        Command::Subscribe { transport, track, .. } => format!("subscribe {transport} {track}"),
+        Command::Unsubscribe { transport, track } => format!("unsubscribe {transport} {track}"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// An offer with one audio m-line of each direction given.
+fn offer(transport: TransportId, directions: &[&str], publish: &[TrackId]) -> ToSfu {
+    let mut sdp = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=group:BUNDLE".to_owned();
+    for mid in 0..directions.len() {
+        write!(sdp, " {mid}").unwrap();
+    }
+    for (mid, direction) in directions.iter().enumerate() {
+        write!(
+            sdp,
+            "\r\nm=audio 9 UDP/TLS/RTP/SAVPF 111\r\nc=IN IP4 0.0.0.0\r\na=ice-ufrag:abcd\r\n\
+             a=ice-pwd:0123456789012345678901\r\na=fingerprint:sha-256 {}\r\na=setup:actpass\r\na=mid:{mid}\r\n\
+             a={direction}\r\na=msid:- cid{mid}\r\na=rtcp-mux\r\na=rtpmap:111 opus/48000/2",
+            Fingerprint([9; 32])
+        )
+        .unwrap();
+    }
+    sdp.push_str("\r\n");
+    let publish = publish.iter().enumerate().map(|(mid, track)| publication(*track, mid)).collect();
+    ToSfu::Offer { transport, offer_id: 1, sdp, publish }
+}
+
+fn publication(track: TrackId, mid: usize) -> Publish {
+    let (kind, source) = (MediaKind::Audio, Source::Microphone);
+    Publish { track, kind, source, cid: format!("cid{mid}"), mid: Some(mid.to_string()) }
+}
+
+fn subscribe(transport: TransportId, track: TrackId) -> ToSfu {
+    let msid = Msid { stream: "PA_1".to_owned(), track: format!("TR_{track}") };
+    ToSfu::Subscribe { transport, track, msid }
+}
+
+fn needs(transport: TransportId, audios: u32) -> FromSfu {
+    FromSfu::NegotiationNeeded { transport, audios, videos: 0 }
+}
+
+/// What the worker is told once both have joined and the pupil hears the teacher.
+const LESSON: [&str; 4] = [
+    "open transport-a",
+    "publish transport-a track-14",
+    "open transport-b",
+    "subscribe transport-b track-14",
+];
+
+#[test]
+fn a_track_reaches_the_worker_before_its_receivers_whatever_came_first() {
+    let wish = || subscribe(PUPIL, VOICE);
+    let teacher = || offer(TEACHER, &["sendonly"], &[VOICE]);
+    let pupil = || offer(PUPIL, &["recvonly"], &[]);
+    for (name, order) in [
+        ("announced, wished, joined", [teacher(), wish(), pupil()]),
+        ("wished, announced, joined", [wish(), teacher(), pupil()]),
+        ("announced, joined, wished", [teacher(), pupil(), wish()]),
+        ("wished, joined, announced", [wish(), pupil(), teacher()]),
+        ("joined, wished, announced", [pupil(), wish(), teacher()]),
+    ] {
+        let mut rooms = rooms();
+        let mut commands = Vec::new();
+        for command in order {
+            rooms.handle_command(command);
+            let (ordered, events) = drain(&mut rooms);
+            commands.extend(ordered);
+            if events.contains(&needs(PUPIL, 0)) {
+                rooms.handle_command(pupil());
+            }
+        }
+        commands.extend(drain(&mut rooms).0);
+        let place = |what: &str| commands.iter().position(|command| command == what).expect(what);
+        let places = LESSON.map(place);
+        assert_eq!(commands.len(), LESSON.len(), "{name}: {commands:?}");
+        assert!(
+            places[0] < places[1] && places[1] < places[3] && places[2] < places[3],
+            "{name}: {commands:?}"
+        );
+        assert_eq!(rooms.stats().commands_ignored, 0, "{name}");
+    }
+}
+
+/// Both have joined, the pupil hears the teacher.
+fn lesson() -> Rooms {
+    let mut rooms = rooms();
+    rooms.handle_command(offer(TEACHER, &["sendonly"], &[VOICE]));
+    rooms.handle_command(subscribe(PUPIL, VOICE));
+    rooms.handle_command(offer(PUPIL, &["recvonly"], &[]));
+    assert_eq!(drain(&mut rooms).0, LESSON);
+    rooms
+}
+
+#[test]
+fn several_subscriptions_of_one_batch_ask_for_one_negotiation() {
+    let mut rooms = lesson();
+    let more = [VOICE, TrackId(21), TrackId(22), TrackId(23)];
+    rooms.handle_command(offer(TEACHER, &["sendonly"; 4], &more));
+    for track in &more[1..] {
+        rooms.handle_command(subscribe(PUPIL, *track));
+    }
+    let (_, events) = drain(&mut rooms);
+    let asked: Vec<_> =
+        events.iter().filter(|event| matches!(event, FromSfu::NegotiationNeeded { .. })).collect();
+    assert_eq!(asked, [&needs(PUPIL, 3)]);
+}
+
+#[test]
+fn a_track_that_pauses_and_comes_back_gets_new_numbers() {
+    let ssrc =
+        |rooms: &Rooms| rooms.tracks[&VOICE].receivers[&PUPIL].params.as_ref().map(|params| params.ssrc);
+    let mut rooms = lesson();
+    let before = ssrc(&rooms).unwrap();
+
+    rooms.handle_command(offer(TEACHER, &["inactive"], &[]));
+    let (commands, events) = drain(&mut rooms);
+    assert_eq!(commands, ["unpublish track-14"]);
+    assert!(events.contains(&needs(PUPIL, 0)), "{events:?}");
+    rooms.handle_command(offer(PUPIL, &["recvonly"], &[]));
+    assert_eq!((drain(&mut rooms).0, ssrc(&rooms)), (vec![], None));
+
+    rooms.handle_command(offer(TEACHER, &["sendonly"], &[]));
+    let (commands, events) = drain(&mut rooms);
+    assert_eq!(commands, ["publish transport-a track-14"]);
+    assert!(events.contains(&needs(PUPIL, 0)), "{events:?}");
+    rooms.handle_command(offer(PUPIL, &["recvonly"], &[]));
+    assert_eq!(drain(&mut rooms).0, ["subscribe transport-b track-14"]);
+    assert_ne!(ssrc(&rooms).unwrap(), before);
+}
+
+#[test]
+fn a_track_muted_before_it_comes_starts_muted() {
+    let mut rooms = rooms();
+    rooms.handle_command(subscribe(PUPIL, VOICE));
+    rooms.handle_command(ToSfu::SetMuted { track: VOICE, muted: true });
+    rooms.handle_command(offer(TEACHER, &["sendonly"], &[VOICE]));
+    assert_eq!(drain(&mut rooms).0[1..], ["publish transport-a track-14", "muted track-14 true"]);
+}
+
+#[test]
+fn unpublishing_frees_the_lines_of_its_receivers() {
+    let mut rooms = lesson();
+    rooms.handle_command(ToSfu::Unpublish { track: VOICE });
+    let (commands, events) = drain(&mut rooms);
+    assert_eq!((commands, events), (vec!["unpublish track-14".to_owned()], vec![needs(PUPIL, 0)]));
+    assert_eq!(rooms.stats().tracks, 0);
+}
+
+#[test]
+fn a_transport_that_the_worker_reports_closed_leaves_nothing_behind() {
+    let mut rooms = lesson();
+    let closed = |transport| FromSfu::TransportClosed { transport, reason: CloseReason::ConsentExpired };
+    rooms.handle_event(Event::TransportClosed { transport: TEACHER, reason: CloseReason::ConsentExpired });
+    let (commands, events) = drain(&mut rooms);
+    assert_eq!((commands, events), (vec![], vec![closed(TEACHER), needs(PUPIL, 0)]));
+    rooms.handle_event(Event::TransportClosed { transport: PUPIL, reason: CloseReason::ConsentExpired });
+    let stats = rooms.stats();
+    assert_eq!((stats.rooms, stats.transports, stats.tracks), (1, 0, 0));
+    open(&mut rooms, PUPIL);
+    assert_eq!(rooms.stats().transports, 1, "there is room again");
+}
+
+#[test]
+fn closing_counts_until_the_worker_has_reported_it() {
+    let mut rooms = lesson();
+    rooms.enter(Phase::Closing);
+    let (commands, _) = drain(&mut rooms);
+    assert_eq!(commands, ["close transport-a Shutdown", "close transport-b Shutdown"]);
+    assert_eq!(rooms.stats().transports, 2);
+    for transport in [TEACHER, PUPIL] {
+        rooms.handle_event(Event::TransportClosed { transport, reason: CloseReason::Shutdown });
+    }
+    assert_eq!(rooms.stats().transports, 0);
+}
+
+#[test]
+fn a_transport_that_never_offered_is_closed_without_the_worker() {
+    let mut rooms = rooms();
+    rooms.handle_command(ToSfu::CloseRoom { room: ROOM });
+    let (commands, events) = drain(&mut rooms);
+    assert_eq!(commands, ["CloseRoom { room: room-1 }"]);
+    let closed = |transport| FromSfu::TransportClosed { transport, reason: CloseReason::Requested };
+    assert_eq!(events, [closed(TEACHER), closed(PUPIL)]);
+}
+
+#[test]
+fn joins_are_refused_when_full_and_while_draining() {
+    let late = TransportId(12);
+    for (phase, reason) in
+        [(Phase::Serving, CloseReason::NoCapacity), (Phase::Draining, CloseReason::Shutdown)]
+    {
+        let mut rooms = rooms();
+        if phase == Phase::Draining {
+            rooms.handle_command(ToSfu::CloseTransport { transport: PUPIL });
+        }
+        rooms.enter(phase);
+        drain(&mut rooms);
+        open(&mut rooms, late);
+        assert_eq!(drain(&mut rooms).1, [FromSfu::TransportClosed { transport: late, reason }]);
+    }
+}
+
+#[test]
+fn a_wish_for_a_track_of_another_room_is_not_granted() {
+    let mut rooms = rooms();
+    let (room, stranger) = (RoomId(2), TransportId(12));
+    rooms.handle_command(ToSfu::OpenRoom { room });
+    rooms.handle_command(ToSfu::OpenTransport { room, transport: stranger, link: String::new() });
+    rooms.handle_command(subscribe(stranger, VOICE));
+    rooms.handle_command(offer(TEACHER, &["sendonly"], &[VOICE]));
+    rooms.handle_command(offer(stranger, &["recvonly"], &[]));
+    let (commands, _) = drain(&mut rooms);
+    assert!(commands.iter().all(|command| !command.starts_with("subscribe")), "{commands:?}");
+}
+
+#[test]
+fn a_useless_offer_is_rejected_and_the_transport_stays() {
+    let mut rooms = lesson();
+    let sdp = "v=1".to_owned();
+    rooms.handle_command(ToSfu::Offer { transport: PUPIL, offer_id: 9, sdp, publish: vec![] });
+    let (commands, events) = drain(&mut rooms);
+    assert!(commands.is_empty());
+    assert!(
+        matches!(&events[..], [FromSfu::OfferRejected { transport: PUPIL, offer_id: 9, .. }]),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn unknown_ids_are_counted_and_harmless() {
+    let (room, transport, track) = (RoomId(99), TransportId(99), TrackId(99));
+    let mut rooms = lesson();
+    for (count, command) in [
+        ToSfu::CloseRoom { room },
+        ToSfu::CloseTransport { transport },
+        offer(transport, &["recvonly"], &[]),
+        ToSfu::Unpublish { track },
+        ToSfu::SetMuted { track, muted: true },
+        subscribe(transport, VOICE),
+        subscribe(PUPIL, VOICE),
+        ToSfu::Unsubscribe { transport, track },
+        ToSfu::Unsubscribe { transport: PUPIL, track },
+        ToSfu::SendData { recipients: vec![transport], channel: "_reliable".to_owned(), bytes: vec![] },
+        ToSfu::SendData {
+            recipients: vec![PUPIL],
+            channel: "_reliable".to_owned(),
+            bytes: vec![0; MAX_DATA_BYTES + 1],
+        },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        rooms.handle_command(command);
+        assert_eq!(rooms.stats().commands_ignored, count as u64 + 1);
+        assert_eq!(drain(&mut rooms), (vec![], vec![]), "number {count}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Lectern's SFU around `sfu-core`: sockets, threads, clocks, configuration and metrics.
+//!
+//! [`start`] gives a running SFU and signaling's end of its control link. The binary `lectern-sfu` is one
+//! process of it; the binary `lectern` runs it beside signaling.
+//!
+//! A packet's path: `udp` -> `worker_thread` -> `sfu_core::worker` -> `worker_thread` -> `udp`; a command's:
+//! `control` -> `worker_thread`. Read `worker_thread.rs` first.
+
+mod addresses;
+pub mod config;
+pub mod control;
+pub mod metrics;
+pub mod shutdown;
+mod udp;
+mod worker_thread;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sfu_core::room::RoomConfig;
+use sfu_core::transport::params::Fingerprint;
+use sfu_core::transport::{Identity, IdentityError, TransportConfig};
+use sfu_core::worker::{Worker, WorkerConfig};
+use thiserror::Error;
+use tokio::sync::{mpsc, watch};
+use tracing::info;
+
+use crate::config::{Config, ConfigError};
+use crate::control::{ControlLink, ControlStats, Rooms, RoomsConfig};
+use crate::metrics::Metrics;
+use crate::shutdown::Phase;
+use crate::udp::UdpSocket;
+use crate::worker_thread::{Order, WorkerLink};
+
+/// A running SFU. It runs until [`Self::drain`]; dropping this does not stop it.
+pub struct Sfu {
+    udp_addr: SocketAddr,
+    announced: Vec<SocketAddr>,
+    drain_deadline: Duration,
+    worker: WorkerLink,
+    thread: JoinHandle<()>,
+    phase: watch::Sender<Phase>,
+    stats: watch::Receiver<ControlStats>,
+}
+
+/// Why an SFU cannot start, in one line that says what to do.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A knob is out of its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Another process has the port.
+    #[error("UDP port {0} is in use: stop the other server or set --udp-bind")]
+    PortBusy(u16),
+    /// The address is not this machine's, or its use is not allowed.
+    #[error("cannot listen on UDP {0}: {1}; set --udp-bind")]
+    Bind(SocketAddr, io::Error),
+    /// No interface has an address that clients could use.
+    #[error("this machine has no network address to announce: set --node-ip or --announce-loopback")]
+    NoAddress,
+    /// No certificate could be made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The system gave no interfaces or no thread.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Starts an SFU: its socket is open and its worker runs when this returns.
+///
+/// # Panics
+/// Outside a tokio runtime.
+pub fn start(config: &Config) -> Result<(Sfu, ControlLink), StartError> {
+    config.validate()?;
+    let socket = open_socket(config)?;
+    let udp_addr = socket.local_addr();
+    let announced = addresses::announced(config, udp_addr)?;
+    if announced.is_empty() {
+        return Err(StartError::NoAddress);
+    }
+    info!(udp = %udp_addr, ?announced, "media");
+
+    let (worker, fingerprint) = new_worker(config)?;
+    let (reports, from_worker) = mpsc::channel(WORKER_REPORTS);
+    let (worker, thread) = worker_thread::spawn("worker-0".to_owned(), worker, socket, reports)?;
+
+    let rooms = Rooms::new(RoomsConfig {
+        candidates: announced.clone(),
+        fingerprint,
+        max_participants_per_room: config.max_participants_per_room,
+    });
+    let (control_link, link_end) = control::link();
+    let (phase, phase_seen) = watch::channel(Phase::Serving);
+    let stats = control::spawn(rooms, link_end, worker.clone(), from_worker, phase_seen);
+    let drain_deadline = config.drain_deadline();
+    Ok((Sfu { udp_addr, announced, drain_deadline, worker, thread, phase, stats }, control_link))
+}
+
+/// A worker, and the fingerprint of the certificate that it shows to clients.
+fn new_worker(config: &Config) -> Result<(Worker, Fingerprint), StartError> {
+    let identity = Arc::new(Identity::generate()?);
+    let fingerprint = identity.fingerprint();
+    let worker = Worker::new(WorkerConfig {
+        transport: Arc::new(TransportConfig { identity, consent_timeout: config.consent_timeout() }),
+        room: RoomConfig {
+            max_participants: config.max_participants_per_room,
+            max_tracks: control::MAX_PUBLISHED,
+            max_subscriptions: control::MAX_RECEIVED,
+            ..RoomConfig::default()
+        },
+        max_transports: control::MAX_TRANSPORTS,
+    });
+    Ok((worker, fingerprint))
+}
+
+/// Most reports that wait for the control task; further ones wait in the worker.
+const WORKER_REPORTS: usize = 1024;
+
+fn open_socket(config: &Config) -> Result<UdpSocket, StartError> {
+    let addr = config.udp_bind;
+    let bound =
+        UdpSocket::bind(addr, config.receive_buffer_bytes as usize, config.send_buffer_bytes as usize);
+    bound.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => StartError::PortBusy(addr.port()),
+        _ => StartError::Bind(addr, error),
+    })
+}
+
+impl Sfu {
+    /// The address that the media socket is bound to.
+    pub fn udp_addr(&self) -> SocketAddr {
+        self.udp_addr
+    }
+
+    /// Where clients are told to send to.
+    pub fn announced(&self) -> &[SocketAddr] {
+        &self.announced
+    }
+
+    /// Its metrics and health.
+    pub fn metrics(&self) -> Metrics {
+        Metrics { worker: self.worker.clone(), control: self.stats.clone(), phase: self.phase.subscribe() }
+    }
+
+    /// Refuses new participants, tells signaling, waits until all have left or the deadline to drain is over,
+    /// closes what is left, and stops.
+    pub async fn drain(mut self) {
+        shutdown::drain(&self.phase, &mut self.stats, self.drain_deadline).await;
+        // An error: it has stopped already.
+        self.worker.send(Order::Stop).await.ok();
+        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
+        debug_assert!(joined.is_ok_and(|thread| thread.is_ok()), "a worker that panics ends the process");
+        info!("stopped");
+    }
+}

@@ -1,0 +1,186 @@
+//! Lessons in one process: the SFU on a real socket, driven through its control link, and the async `webrtc`
+//! crate as an independent peer on both sides.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod lossy_path;
+mod peer;
+mod signaling;
+
+use std::time::Duration;
+
+use common::{Running, eventually, metric, start, start_with};
+use lossy_path::LossyPath;
+use peer::Peer;
+use sfu::config::Config;
+use sfu_protocol::control::{FromSfu, MediaKind, Msid, Publish, Source, ToSfu};
+use sfu_protocol::ids::{RoomId, TrackId, TransportId};
+use signaling::Signaling;
+
+const ROOM: RoomId = RoomId(1);
+const TEACHER: TransportId = TransportId(1);
+const CLASS: TransportId = TransportId(2);
+const VOICE: TrackId = TrackId(1);
+const CAMERA: TrackId = TrackId(2);
+
+/// A teacher who publishes voice and camera, and a class that receives both.
+struct Lesson {
+    sfu: Running,
+    signaling: Signaling,
+    teacher: Peer,
+    class: Peer,
+}
+
+impl Lesson {
+    /// Both have joined; nothing is sent yet.
+    async fn begin(mut sfu: Running) -> Self {
+        let mut signaling = Signaling::new(&mut sfu.control);
+        signaling.send(ToSfu::OpenRoom { room: ROOM }).await;
+        for transport in [TEACHER, CLASS] {
+            signaling.send(ToSfu::OpenTransport { room: ROOM, transport, link: "school".to_owned() }).await;
+        }
+        let teacher = Peer::teacher(TEACHER).await;
+        let class = Peer::class(CLASS).await;
+        for (track, name) in [(VOICE, "voice"), (CAMERA, "camera")] {
+            let msid = Msid { stream: "PA_teacher".to_owned(), track: name.to_owned() };
+            signaling.send(ToSfu::Subscribe { transport: CLASS, track, msid }).await;
+        }
+        let published = [
+            publish(VOICE, MediaKind::Audio, Source::Microphone, peer::VOICE_CID),
+            publish(CAMERA, MediaKind::Video, Source::Camera, peer::CAMERA_CID),
+        ];
+        teacher.negotiate(&mut signaling, published.to_vec()).await;
+        class.negotiate(&mut signaling, Vec::new()).await;
+        Self { sfu, signaling, teacher, class }
+    }
+
+    /// Waits until both handshakes are done; gives the SRTP profiles.
+    async fn connected(&mut self) -> [String; 2] {
+        let mut profiles = Vec::new();
+        for peer in [TEACHER, CLASS] {
+            let connected = self.signaling.event("a handshake", |event| match event {
+                FromSfu::TransportConnected { transport, srtp_profile } if *transport == peer => {
+                    Some(srtp_profile.clone())
+                }
+                _ => None,
+            });
+            profiles.push(connected.await);
+        }
+        profiles.try_into().unwrap()
+    }
+}
+
+fn publish(track: TrackId, kind: MediaKind, source: Source, cid: &str) -> Publish {
+    Publish { track, kind, source, cid: cid.to_owned(), mid: None }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_class_hears_and_sees_its_teacher() {
+    let mut lesson = Lesson::begin(start().await).await;
+    assert_eq!(lesson.connected().await, ["AEAD_AES_128_GCM"; 2], "although the peers list it last");
+
+    lesson.teacher.start_sending();
+    for track in [VOICE, CAMERA] {
+        let started =
+            |event: &FromSfu| (*event == FromSfu::TrackStarted { transport: TEACHER, track }).then_some(());
+        lesson.signaling.event("a track's start", started).await;
+    }
+    eventually("sound and pictures", async || {
+        lesson.class.voice().len() > 50 && lesson.class.camera().len() > 100
+    })
+    .await;
+    assert!(lesson.class.first_picture_was_a_key_frame());
+    assert!(metric(&lesson.sfu, "lectern_sfu_sent_datagrams_total", None).await > 150);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_go_both_ways_over_data_channels() {
+    let mut lesson = Lesson::begin(start().await).await;
+    lesson.connected().await;
+    eventually("both channels", async || lesson.teacher.listens() && lesson.class.listens()).await;
+    for (from, to, text) in [
+        (&lesson.teacher, &lesson.class, b"Good morning!".as_slice()),
+        (&lesson.class, &lesson.teacher, b"Good morning, Miss Tran!".as_slice()),
+    ] {
+        from.say(text).await;
+        let (channel, bytes) = lesson
+            .signaling
+            .event("a message", |event| match event {
+                FromSfu::Data { transport, channel, bytes } if *transport == from.id() => {
+                    Some((channel.clone(), bytes.clone()))
+                }
+                _ => None,
+            })
+            .await;
+        assert_eq!((channel.as_str(), bytes.as_slice()), (peer::CHANNEL, text));
+        lesson.signaling.send(ToSfu::SendData { recipients: vec![to.id()], channel, bytes }).await;
+        eventually("the message", async || to.heard().iter().any(|message| message == text)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_lost_on_either_side_are_sent_again() {
+    let path = LossyPath::new(10).await;
+    let node_ip = vec![path.addr().to_string().parse().unwrap()];
+    let sfu = start_with(Config { node_ip, ..Config::default() }).await;
+    path.lead_to(sfu.udp);
+    let mut lesson = Lesson::begin(sfu).await;
+    lesson.connected().await;
+
+    lesson.teacher.start_sending();
+    eventually("pictures", async || lesson.class.camera().len() > 300).await;
+    // What the class has by now may have holes at its end; all up to here must come.
+    let last = *lesson.class.camera().last().unwrap();
+    let first = *lesson.class.camera().first().unwrap();
+    eventually("every packet", async || {
+        lesson.class.camera().range(first..=last).count() as u64 == last - first + 1
+    })
+    .await;
+    assert!(path.lost() > 30, "one packet in ten was lost each way: {}", path.lost());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lesson_goes_on_after_an_ice_restart() {
+    let mut lesson = Lesson::begin(start().await).await;
+    lesson.connected().await;
+    lesson.teacher.start_sending();
+    for _ in 0..2 {
+        lesson.class.restart_ice(&mut lesson.signaling).await;
+        let heard = lesson.class.voice().last().copied().unwrap_or(0);
+        eventually("sound", async || lesson.class.voice().range(heard..).count() > 50).await;
+    }
+    assert_eq!(metric(&lesson.sfu, "lectern_sfu_handshakes_total", None).await, 2, "no new DTLS handshake");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_draining_sfu_says_goodbye_to_its_clients() {
+    let sfu = start_with(Config { drain_deadline_s: 0, ..Config::default() }).await;
+    let mut lesson = Lesson::begin(sfu).await;
+    lesson.connected().await;
+    lesson.sfu.sfu.drain().await;
+    for peer in [&lesson.teacher, &lesson.class] {
+        eventually("close_notify", async || peer.is_closed()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lesson_survives_a_flood_of_nonsense() {
+    let mut lesson = Lesson::begin(start().await).await;
+    lesson.connected().await;
+    lesson.teacher.start_sending();
+    eventually("sound", async || lesson.class.voice().len() > 10).await;
+
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let before = *lesson.class.voice().last().unwrap();
+    for i in 0..20_000_u32 {
+        let datagram = [(i % 256) as u8; 64];
+        // A full socket buffer is the sender's affair.
+        stranger.send_to(&datagram, lesson.sfu.udp).ok();
+        if i % 256 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+    eventually("more sound", async || lesson.class.voice().range(before..).count() > 50).await;
+}

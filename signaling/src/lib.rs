@@ -1,0 +1,36 @@
+//! Lectern's signaling service: who is in a lesson, who may do what, and who receives what.
+//!
+//! Clients speak LiveKit's signal protocol, version 1 of its path (one peer connection): protobuf messages
+//! over a WebSocket, [`server`]. The rules are one state machine without sockets and clocks, [`rooms`], whose
+//! parts are the room, the session and the negotiation; the [`service`] runs it. It tells the SFU what to do
+//! over a [`sfu_link::SfuLink`] and never touches media.
+
+mod addresses;
+mod api;
+pub mod app;
+pub mod auth;
+pub mod certificate;
+mod client;
+pub mod clock;
+pub mod config;
+pub mod data;
+#[cfg(feature = "embedded-sfu")]
+pub mod embedded;
+pub mod ids;
+pub mod keys;
+pub mod lessons;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+mod negotiation;
+pub mod outbox;
+pub mod page;
+mod profile;
+mod room;
+pub mod rooms;
+pub mod server;
+pub mod service;
+mod session;
+pub mod sfu_link;
+mod track;
+pub mod wire;

@@ -1,0 +1,89 @@
+//! What the service counts, in Prometheus' text form.
+
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+
+use crate::rooms::Census;
+
+/// Counters and gauges, all named `lectern_signaling_*`.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Clients that wanted to join, by outcome: `joined`, or why not.
+    pub joins: IntCounterVec,
+    /// Requests refused before a client was let in, by reason.
+    pub refused: IntCounterVec,
+    /// Signal messages, by direction: `in`, `out` and `unreadable`.
+    pub messages: IntCounterVec,
+    /// Data messages between participants, by outcome: `relayed`, or why not.
+    pub data: IntCounterVec,
+    /// Clients dropped because they did not read their messages.
+    pub slow_clients: IntCounter,
+    rooms: IntGauge,
+    participants: IntGauge,
+    tracks: IntGauge,
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        Self {
+            joins: counters(&registry, "joins_total", "Clients that wanted to join", "outcome"),
+            refused: counters(&registry, "refused_total", "Requests refused at the door", "reason"),
+            messages: counters(&registry, "messages_total", "Signal messages", "direction"),
+            data: counters(&registry, "data_messages_total", "Data messages of participants", "outcome"),
+            slow_clients: registered(
+                &registry,
+                IntCounter::with_opts(opts("slow_clients_total", "Clients dropped for not reading")),
+            ),
+            rooms: gauge(&registry, "rooms", "Open rooms"),
+            participants: gauge(&registry, "sessions", "Sessions of participants"),
+            tracks: gauge(&registry, "tracks", "Published tracks"),
+            registry,
+        }
+    }
+
+    /// Notes how many rooms, sessions and tracks there are now.
+    pub fn observe(&self, census: Census) {
+        let set = |gauge: &IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.rooms, census.rooms);
+        set(&self.participants, census.participants);
+        set(&self.tracks, census.tracks);
+    }
+
+    /// The text form of all metrics.
+    pub fn render(&self) -> String {
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("writing to memory does not fail, and our names are valid");
+        String::from_utf8(text).expect("Prometheus' text form is UTF-8")
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("lectern").subsystem("signaling")
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(opts(name, help), &[label]))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::with_opts(opts(name, help)))
+}
+
+fn registered<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> C {
+    let collector = collector.expect("the names are constants of the valid form");
+    registry.register(Box::new(collector.clone())).expect("each name is registered once");
+    collector
+}

@@ -1,0 +1,226 @@
+//! The HTTP routes: LiveKit's signal paths, the page and its requests, health and metrics.
+//!
+//! URLs hold access tokens, so no URL is ever logged.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use livekit_protocol::JoinRequest;
+use serde::Deserialize;
+use tracing::info;
+
+use crate::auth::{self, AuthError, Claims};
+use crate::keys::Keys;
+use crate::limits::MAX_SIGNAL_BYTES;
+use crate::metrics::Metrics;
+use crate::page::Page;
+use crate::service::Service;
+use crate::wire::{self, WireError};
+use crate::{api, client};
+
+/// Largest body of Lectern's own requests, bytes: the names of [`crate::lessons::MAX_SCHOOLS`] schools.
+const MAX_BODY_BYTES: usize = 32 * 1024;
+
+/// What all requests share.
+#[derive(Clone)]
+pub struct AppState {
+    /// Moves the clients' messages.
+    pub service: Service,
+    /// Signs and verifies tokens.
+    pub keys: Arc<Keys>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// The classroom page.
+    pub page: Arc<Page>,
+    /// Whether anyone may make a lesson; otherwise a token with `roomCreate` is needed.
+    pub open_lessons: bool,
+    /// How long the links of a lesson last.
+    pub lesson_ttl: Duration,
+    /// Metrics of what else runs in this process, in Prometheus' text form.
+    pub further_metrics: Option<FurtherMetrics>,
+    /// Whether new participants are welcome: false while the server stops.
+    pub ready: Arc<std::sync::atomic::AtomicBool>,
+}
+
+/// Renders metrics in Prometheus' text form; others may have to be asked for theirs.
+pub type FurtherMetrics = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + Send>> + Send + Sync>;
+
+/// All routes.
+pub fn router(state: AppState) -> Router {
+    Router::new()
+        .route("/rtc/v1", get(signal))
+        .route("/rtc/v1/validate", get(validate_v1))
+        .route("/rtc/validate", get(validate_v0))
+        .route("/api/lessons", post(api::make_lesson))
+        .route("/api/join", post(api::join))
+        .route("/", get(index))
+        .route("/lesson", get(index))
+        .route("/assets/{name}", get(asset))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(state)
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct SignalQuery {
+    access_token: Option<String>,
+    join_request: Option<String>,
+}
+
+/// `GET /rtc/v1`: a client joins. What is wrong with the request is answered before the upgrade; from then on
+/// refusals are signal messages.
+async fn signal(
+    State(state): State<AppState>,
+    query: Result<Query<SignalQuery>, QueryRejection>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let Ok(upgrade) = upgrade else {
+        // LiveKit's answer; clients then ask the validate path what is wrong.
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    let (claims, request) = match door(&state, query, &headers) {
+        Ok(admitted) => admitted,
+        Err(refused) => return refused.into_response(),
+    };
+    upgrade.max_message_size(MAX_SIGNAL_BYTES).max_frame_size(MAX_SIGNAL_BYTES).on_upgrade(
+        async move |socket| {
+            client::serve(socket, state.service, claims, request, &state.metrics).await;
+        },
+    )
+}
+
+/// `GET /rtc/v1/validate`: what would be wrong with a join.
+async fn validate_v1(
+    State(state): State<AppState>,
+    query: Result<Query<SignalQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    match door(&state, query, &headers) {
+        Ok(_) => (CORS, "success").into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// `GET /rtc/validate`: the same for the older path, which has no join request.
+async fn validate_v0(
+    State(state): State<AppState>,
+    query: Result<Query<SignalQuery>, QueryRejection>,
+    headers: HeaderMap,
+) -> Response {
+    match query.map_err(|_| Refused::Query).and_then(|Query(query)| verify(&state, &query, &headers)) {
+        Ok(_) => (CORS, "success").into_response(),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+fn door(
+    state: &AppState,
+    query: Result<Query<SignalQuery>, QueryRejection>,
+    headers: &HeaderMap,
+) -> Result<(Claims, JoinRequest), Refused> {
+    let Query(query) = query.map_err(|_| Refused::Query)?;
+    let claims = verify(state, &query, headers)?;
+    let parameter = query.join_request.as_deref().unwrap_or("");
+    match wire::decode_join_request(parameter) {
+        Ok(request) => Ok((claims, request)),
+        Err(error) => {
+            state.metrics.refused.with_label_values(&["join_request"]).inc();
+            Err(Refused::Wire(error))
+        }
+    }
+}
+
+fn verify(state: &AppState, query: &SignalQuery, headers: &HeaderMap) -> Result<Claims, Refused> {
+    let token = bearer(headers).or(query.access_token.as_deref()).unwrap_or("");
+    auth::verify_join(&state.keys, token).map_err(|error| {
+        info!(%error, "client refused");
+        state.metrics.refused.with_label_values(&[error.label()]).inc();
+        Refused::Auth(error)
+    })
+}
+
+/// The token of `Authorization: Bearer`.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ").map(str::trim)
+}
+
+async fn index(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    state.page.index(&headers)
+}
+
+async fn asset(State(state): State<AppState>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    state.page.asset(&name, &headers)
+}
+
+async fn readyz(State(state): State<AppState>) -> Response {
+    match state.ready.load(std::sync::atomic::Ordering::Relaxed) {
+        true => "ready\n".into_response(),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
+    }
+}
+
+async fn metrics(State(state): State<AppState>) -> Response {
+    let mut text = state.metrics.render();
+    if let Some(further) = &state.further_metrics {
+        text.push_str(&further().await);
+    }
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// Browsers ask the validate paths from pages of any origin; what protects is the token.
+const CORS: [(header::HeaderName, HeaderValue); 1] =
+    [(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))];
+
+/// Why a client was not let in: its text is shown to the person there.
+#[derive(Debug)]
+enum Refused {
+    Query,
+    Auth(AuthError),
+    Wire(WireError),
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let (status, words) = match self {
+            Self::Query => (StatusCode::BAD_REQUEST, "the query cannot be read".to_owned()),
+            Self::Auth(error) => (StatusCode::UNAUTHORIZED, error.to_string()),
+            Self::Wire(error) => (StatusCode::BAD_REQUEST, error.to_string()),
+        };
+        (status, CORS, words).into_response()
+    }
+}
+
+/// Scheme, host and port by which the client reached this server: links for others begin with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Origin(pub(crate) String);
+
+/// Marks requests that came in over TLS.
+#[derive(Clone, Copy, Debug)]
+pub struct Secure;
+
+impl<S: Sync> FromRequestParts<S> for Origin {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        // A proxy in front that ends TLS says so.
+        let proxied = text("x-forwarded-proto") == Some("https");
+        let scheme = if proxied || parts.extensions.get::<Secure>().is_some() { "https" } else { "http" };
+        // A relative link is the best that a request without a host can have.
+        Ok(Self(text("host").map_or_else(String::new, |host| format!("{scheme}://{host}"))))
+    }
+}

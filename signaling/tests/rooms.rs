@@ -1,0 +1,538 @@
+//! The rules of rooms, without sockets and in virtual time.
+
+#![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests as tests")]
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use livekit_protocol::leave_request::Action;
+use livekit_protocol::request_response::Reason;
+use livekit_protocol::signal_request::Message as Request;
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{
+    AddTrackRequest, ClientInfo, ConnectionSettings, DataPacket, DisconnectReason, JoinRequest,
+    ParticipantInfo, SessionDescription, TrackSource, TrackType, UpdateParticipantMetadata,
+    UpdateSubscription, UserPacket, data_packet, participant_info,
+};
+use prost::Message as _;
+use sfu_protocol::control::{CloseReason, FromSfu, ToSfu};
+use sfu_protocol::ids::{TrackId, TransportId};
+use signaling::auth::{Claims, VideoGrant};
+use signaling::clock::WallClock;
+use signaling::data::DataError;
+use signaling::ids::SocketId;
+use signaling::limits::{Limits, PING_TIMEOUT};
+use signaling::outbox::Output;
+use signaling::rooms::{Admission, JoinRefused, Rooms};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The rooms, a clock, and what has been put out since the last look.
+struct Lesson {
+    rooms: Rooms,
+    now: Instant,
+    told: HashMap<SocketId, Vec<Response>>,
+    closed: Vec<SocketId>,
+    commands: Vec<ToSfu>,
+    transports: HashMap<SocketId, TransportId>,
+}
+
+impl Lesson {
+    fn new() -> Self {
+        Self::with(Limits::default())
+    }
+
+    fn with(limits: Limits) -> Self {
+        let now = Instant::now();
+        let clock = WallClock::new(now, Duration::from_secs(1_800_000_000));
+        Self {
+            rooms: Rooms::new(limits, clock, 1),
+            now,
+            told: HashMap::new(),
+            closed: Vec::new(),
+            commands: Vec::new(),
+            transports: HashMap::new(),
+        }
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.rooms.poll_output() {
+            match output {
+                Output::ToClient { socket, message } => self.told.entry(socket).or_default().push(*message),
+                Output::Close { socket } => self.closed.push(socket),
+                Output::ToSfu(command) => self.commands.push(command),
+            }
+        }
+    }
+
+    /// Joins; the socket's number is the participant's.
+    fn join(
+        &mut self,
+        number: u64,
+        grant: VideoGrant,
+        request: JoinRequest,
+    ) -> Result<SocketId, JoinRefused> {
+        let socket = SocketId(number);
+        let claims = Claims { sub: format!("p{number}"), video: Some(grant), ..Claims::default() };
+        let result = self.rooms.join(self.now, Admission { socket, claims, request });
+        self.drain();
+        let opened = self.commands.iter().rev().find_map(|command| match command {
+            ToSfu::OpenTransport { transport, .. } => Some(*transport),
+            _ => None,
+        });
+        if let (Ok(()), Some(transport)) = (result, opened) {
+            self.transports.insert(socket, transport);
+        }
+        result.map(|()| socket)
+    }
+
+    /// Joins with everything allowed, offers, and is answered.
+    fn enter(&mut self, number: u64) -> SocketId {
+        let socket = self.join(number, grant(), offering()).unwrap();
+        self.answer(socket, &[]);
+        socket
+    }
+
+    fn ask(&mut self, socket: SocketId, request: Request) {
+        self.rooms.handle_request(self.now, socket, Some(request));
+        self.drain();
+    }
+
+    fn sfu(&mut self, event: FromSfu) -> Result<(), DataError> {
+        let result = self.rooms.handle_sfu(self.now, event);
+        self.drain();
+        result
+    }
+
+    fn answer(&mut self, socket: SocketId, tracks: &[TrackId]) {
+        let mids = tracks.iter().enumerate().map(|(mid, track)| (mid.to_string(), *track)).collect();
+        let transport = self.transports[&socket];
+        self.sfu(FromSfu::Answer { transport, offer_id: 1, sdp: "v=0".into(), mid_to_track: mids }).unwrap();
+    }
+
+    /// Announces a track, offers it, and has it answered; returns its id and sid.
+    fn publish(&mut self, socket: SocketId, request: AddTrackRequest) -> (TrackId, String) {
+        self.ask(socket, Request::AddTrack(request));
+        let sid = self
+            .take(socket, |message| match message {
+                Response::TrackPublished(published) => Some(published.track.unwrap().sid),
+                _ => None,
+            })
+            .pop()
+            .unwrap();
+        self.ask(socket, Request::Offer(offer()));
+        let track = self.offered().pop().unwrap();
+        self.answer(socket, &[track]);
+        (track, sid)
+    }
+
+    /// The tracks of the latest offer.
+    fn offered(&self) -> Vec<TrackId> {
+        let offers = self.commands.iter().rev().find_map(|command| match command {
+            ToSfu::Offer { publish, .. } => Some(publish.iter().map(|publish| publish.track).collect()),
+            _ => None,
+        });
+        offers.unwrap_or_default()
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(wake) = self.rooms.poll_timeout().filter(|wake| *wake <= end) {
+            self.now = self.now.max(wake);
+            self.rooms.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// Takes what a client was told, of one kind.
+    fn take<T>(&mut self, socket: SocketId, what: impl Fn(Response) -> Option<T>) -> Vec<T> {
+        self.told.remove(&socket).unwrap_or_default().into_iter().filter_map(what).collect()
+    }
+
+    fn updates(&mut self, socket: SocketId) -> Vec<ParticipantInfo> {
+        let updates = self.take(socket, |message| match message {
+            Response::Update(update) => Some(update.participants),
+            _ => None,
+        });
+        updates.into_iter().flatten().collect()
+    }
+
+    fn leave(&mut self, socket: SocketId) -> (Action, DisconnectReason) {
+        let leaves = self.take(socket, |message| match message {
+            Response::Leave(leave) => Some((leave.action(), leave.reason())),
+            _ => None,
+        });
+        leaves[0]
+    }
+
+    fn commands<T>(&mut self, what: impl Fn(ToSfu) -> Option<T>) -> Vec<T> {
+        std::mem::take(&mut self.commands).into_iter().filter_map(what).collect()
+    }
+
+    fn subscribed(&mut self) -> Vec<(TransportId, TrackId)> {
+        self.commands(|command| match command {
+            ToSfu::Subscribe { transport, track, .. } => Some((transport, track)),
+            _ => None,
+        })
+    }
+}
+
+fn grant() -> VideoGrant {
+    VideoGrant {
+        room_join: true,
+        room: "algebra".into(),
+        can_update_own_metadata: Some(true),
+        ..VideoGrant::default()
+    }
+}
+
+fn offer() -> SessionDescription {
+    SessionDescription { r#type: "offer".into(), sdp: "v=0".into(), id: 1, ..Default::default() }
+}
+
+fn offering() -> JoinRequest {
+    JoinRequest { publisher_offer: Some(offer()), ..JoinRequest::default() }
+}
+
+fn camera() -> AddTrackRequest {
+    AddTrackRequest {
+        cid: "cam".into(),
+        r#type: TrackType::Video.into(),
+        source: TrackSource::Camera.into(),
+        ..AddTrackRequest::default()
+    }
+}
+
+#[test]
+fn a_late_comer_wants_what_is_there_before_its_first_offer() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    let (track, sid) = lesson.publish(ana, camera());
+    lesson.commands.clear();
+
+    let firefox = ClientInfo { browser: "Firefox".into(), ..ClientInfo::default() };
+    let ben = lesson.join(2, grant(), JoinRequest { client_info: Some(firefox), ..offering() }).unwrap();
+    let [
+        ToSfu::OpenTransport { .. },
+        ToSfu::Subscribe { transport, track: wanted, msid },
+        ToSfu::Offer { .. },
+    ] = lesson.commands.as_slice()
+    else {
+        panic!("{:?}", lesson.commands)
+    };
+    assert_eq!((*transport, *wanted), (lesson.transports[&ben], track));
+    assert!(msid.stream.ends_with(&format!("|{sid}")), "Firefox needs a stream for each track");
+    let told = lesson.told.remove(&ben).unwrap();
+    let Response::Join(join) = &told[0] else { panic!("the join response comes first") };
+    assert_eq!(join.other_participants[0].tracks[0].sid, sid);
+
+    lesson.answer(ben, &[track]);
+    let mids = lesson.take(ben, |message| match message {
+        Response::Answer(answer) => Some(answer.mid_to_track_id),
+        _ => None,
+    });
+    assert_eq!(mids[0]["0"], sid);
+}
+
+#[test]
+fn wishes_count_where_the_client_does_not_take_everything() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    let settings = ConnectionSettings { auto_subscribe: false, ..ConnectionSettings::default() };
+    let ben =
+        lesson.join(2, grant(), JoinRequest { connection_settings: Some(settings), ..offering() }).unwrap();
+    let (track, sid) = lesson.publish(ana, camera());
+    let to_ben = lesson.transports[&ben];
+    assert_eq!(lesson.subscribed(), []);
+
+    let wish = |subscribe, sid: &str| {
+        Request::Subscription(UpdateSubscription {
+            track_sids: vec![sid.to_owned()],
+            subscribe,
+            ..UpdateSubscription::default()
+        })
+    };
+    lesson.ask(ben, wish(true, &sid));
+    lesson.ask(ben, wish(true, &sid));
+    assert_eq!(lesson.subscribed(), [(to_ben, track)], "once");
+    lesson.ask(ben, wish(false, &sid));
+    lesson.ask(ben, wish(false, &sid));
+    assert_eq!(lesson.commands, [ToSfu::Unsubscribe { transport: to_ben, track }], "once");
+
+    lesson.told.clear();
+    lesson.ask(ben, wish(true, "TR_none"));
+    assert!(matches!(lesson.told[&ben][..], [Response::SubscriptionResponse(_)]));
+}
+
+#[test]
+fn a_track_that_the_answer_no_longer_carries_has_ended() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    let (track, sid) = lesson.publish(ana, camera());
+    assert_eq!(lesson.updates(ben).pop().unwrap().tracks[0].sid, sid);
+    lesson.commands.clear();
+
+    lesson.ask(ana, Request::Offer(offer()));
+    lesson.answer(ana, &[]);
+    let ended = lesson.take(ana, |message| match message {
+        Response::TrackUnpublished(ended) => Some(ended.track_sid),
+        _ => None,
+    });
+    assert_eq!(ended, [sid]);
+    assert_eq!(lesson.updates(ben).pop().unwrap().tracks, []);
+    let unpublished = lesson.commands(|command| match command {
+        ToSfu::Unpublish { track } => Some(track),
+        _ => None,
+    });
+    assert_eq!(unpublished, [track]);
+
+    let (again, _) = lesson.publish(ana, camera());
+    assert_ne!(again, track, "the same camera again is a new track");
+}
+
+#[test]
+fn the_token_decides_what_is_sent_and_received() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    let mute = VideoGrant { can_publish: Some(false), can_subscribe: Some(false), ..grant() };
+    let ben = lesson.join(2, mute, offering()).unwrap();
+    lesson.ask(ben, Request::AddTrack(camera()));
+    let refused = lesson.take(ben, |message| match message {
+        Response::RequestResponse(response) => Some(response.reason()),
+        _ => None,
+    });
+    assert_eq!(refused, [Reason::NotAllowed]);
+    lesson.publish(ana, camera());
+    assert_eq!(lesson.subscribed(), []);
+    let packet =
+        FromSfu::Data { transport: lesson.transports[&ben], channel: "_lossy".into(), bytes: vec![] };
+    assert_eq!(lesson.sfu(packet), Err(DataError::NotAllowed));
+}
+
+#[test]
+fn nobody_sees_who_is_hidden() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    let inspector = lesson.join(2, VideoGrant { hidden: true, ..grant() }, offering()).unwrap();
+    lesson.answer(inspector, &[]);
+    lesson.publish(inspector, camera());
+    lesson.ask(inspector, Request::Leave(Default::default()));
+    assert_eq!(lesson.updates(ana), []);
+    assert_eq!(lesson.subscribed(), []);
+}
+
+#[test]
+fn a_muted_announcement_is_muted_at_the_sfu_once_it_is_carried() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    let (track, _) = lesson.publish(ana, AddTrackRequest { muted: true, ..camera() });
+    assert_eq!(lesson.commands.last(), Some(&ToSfu::SetMuted { track, muted: true }));
+}
+
+#[test]
+fn a_repeated_announcement_gets_the_same_track_and_a_forgotten_one_makes_room() {
+    let mut lesson = Lesson::with(Limits { tracks: 2, ..Limits::default() });
+    let ana = lesson.enter(1);
+    let announce = |lesson: &mut Lesson, cid: &str| {
+        lesson.ask(ana, Request::AddTrack(AddTrackRequest { cid: cid.into(), ..camera() }));
+        let sids = lesson.take(ana, |message| match message {
+            Response::TrackPublished(published) => Some(Ok(published.track.unwrap().sid)),
+            Response::RequestResponse(response) => Some(Err(response.reason())),
+            _ => None,
+        });
+        sids.into_iter().next().unwrap()
+    };
+    let first = announce(&mut lesson, "a").unwrap();
+    assert_eq!(announce(&mut lesson, "a"), Ok(first.clone()));
+    announce(&mut lesson, "b").unwrap();
+    announce(&mut lesson, "c").unwrap();
+    assert_ne!(announce(&mut lesson, "a"), Ok(first), "the oldest had to go");
+    lesson.ask(ana, Request::Offer(offer()));
+    let carried = lesson.offered();
+    lesson.answer(ana, &carried);
+    assert_eq!(announce(&mut lesson, "d"), Err(Reason::LimitExceeded), "carried ones stay");
+}
+
+#[test]
+fn a_lost_participant_stays_a_while_and_an_empty_room_too() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    lesson.told.clear();
+    lesson.rooms.handle_lost(lesson.now, ben);
+    for _ in 0..19 {
+        lesson.pass(SECOND);
+        lesson.ask(ana, Request::Ping(1));
+    }
+    assert_eq!(lesson.updates(ana), [], "still there");
+    lesson.pass(SECOND);
+    let gone = lesson.updates(ana).pop().unwrap();
+    assert_eq!((gone.identity.as_str(), gone.state()), ("p2", participant_info::State::Disconnected));
+
+    lesson.ask(ana, Request::Leave(Default::default()));
+    assert_eq!(lesson.closed, [ana]);
+    lesson.commands.clear();
+    lesson.pass(20 * SECOND);
+    assert!(matches!(lesson.commands[..], [ToSfu::CloseRoom { .. }]));
+    assert_eq!((lesson.rooms.census().rooms, lesson.rooms.poll_timeout()), (0, None));
+}
+
+#[test]
+fn a_silent_websocket_is_closed_and_its_participant_then_given_up() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    lesson.pass(PING_TIMEOUT - SECOND);
+    lesson.ask(ana, Request::Ping(1));
+    lesson.pass(PING_TIMEOUT - SECOND);
+    assert_eq!(lesson.closed, []);
+    lesson.pass(SECOND);
+    assert_eq!((&lesson.closed[..], lesson.rooms.census().participants), (&[ana][..], 1));
+    lesson.pass(20 * SECOND);
+    assert_eq!(lesson.rooms.census().participants, 0);
+}
+
+#[test]
+fn a_participant_that_comes_back_before_that_replaces_itself() {
+    let mut lesson = Lesson::new();
+    let ben = lesson.enter(2);
+    lesson.rooms.handle_lost(lesson.now, ben);
+    let claims = Claims { sub: "p2".into(), video: Some(grant()), ..Claims::default() };
+    let admission = Admission { socket: SocketId(9), claims, request: offering() };
+    lesson.rooms.join(lesson.now, admission).unwrap();
+    for _ in 0..3 {
+        lesson.pass(10 * SECOND);
+        lesson.ask(SocketId(9), Request::Ping(1));
+    }
+    assert_eq!(lesson.rooms.census().participants, 1);
+}
+
+#[test]
+fn a_closed_transport_ends_the_session_as_its_reason_says() {
+    let cases = [
+        (CloseReason::ConsentExpired, Some((Action::Reconnect, DisconnectReason::MediaFailure))),
+        (CloseReason::ClosedByPeer, Some((Action::Reconnect, DisconnectReason::MediaFailure))),
+        (CloseReason::Shutdown, Some((Action::Reconnect, DisconnectReason::ServerShutdown))),
+        (CloseReason::HandshakeFailed, Some((Action::Disconnect, DisconnectReason::MediaFailure))),
+        (CloseReason::NoCapacity, Some((Action::Disconnect, DisconnectReason::JoinFailure))),
+        (CloseReason::Requested, None),
+    ];
+    for (reason, farewell) in cases {
+        let mut lesson = Lesson::new();
+        let ana = lesson.enter(1);
+        lesson.sfu(FromSfu::TransportClosed { transport: lesson.transports[&ana], reason }).unwrap();
+        match farewell {
+            Some(farewell) => assert_eq!(lesson.leave(ana), farewell, "{reason:?}"),
+            None => assert_eq!(lesson.rooms.census().participants, 1, "{reason:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_offer_rejected_later_asks_the_client_to_join_anew() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    lesson.ask(ana, Request::Offer(offer()));
+    let transport = lesson.transports[&ana];
+    lesson.sfu(FromSfu::OfferRejected { transport, offer_id: 1, reason: "no".into() }).unwrap();
+    assert_eq!(lesson.leave(ana), (Action::Reconnect, DisconnectReason::MediaFailure));
+}
+
+#[test]
+fn data_reaches_whom_it_is_for() {
+    let mut lesson = Lesson::new();
+    let sockets: Vec<_> = (1..=3).map(|number| lesson.enter(number)).collect();
+    let transports: Vec<_> = sockets.iter().map(|socket| lesson.transports[socket]).collect();
+    for (destinations, expected) in [(&[][..], vec![1, 2]), (&["p3"][..], vec![2]), (&["nobody"][..], vec![])]
+    {
+        let packet = DataPacket {
+            destination_identities: destinations.iter().map(|name| (*name).to_owned()).collect(),
+            value: Some(data_packet::Value::User(UserPacket::default())),
+            ..DataPacket::default()
+        };
+        let (channel, bytes) = ("_lossy".to_owned(), packet.encode_to_vec());
+        lesson.commands.clear();
+        lesson.sfu(FromSfu::Data { transport: transports[0], channel, bytes }).unwrap();
+        let sent = lesson.commands(|command| match command {
+            ToSfu::SendData { recipients, channel, .. } if channel == "_lossy" => Some(recipients),
+            _ => None,
+        });
+        let expected: Vec<_> = expected.into_iter().map(|index: usize| transports[index]).collect();
+        assert_eq!(sent.concat(), expected, "{destinations:?}");
+    }
+    let stray =
+        |transport, channel: &str| FromSfu::Data { transport, channel: channel.into(), bytes: vec![] };
+    assert_eq!(lesson.sfu(stray(TransportId(99), "_lossy")), Err(DataError::UnknownSender));
+    assert_eq!(lesson.sfu(stray(transports[0], "_data_track")), Err(DataError::UnknownChannel));
+}
+
+#[test]
+fn a_change_of_ones_name_reaches_everyone_with_a_newer_version() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    let before = lesson.updates(ana).pop().map_or(1, |info| info.version);
+    lesson.told.clear();
+    let update = UpdateParticipantMetadata {
+        name: "Ben B".into(),
+        attributes: HashMap::from([("lectern.role".into(), "teacher".into())]),
+        request_id: 7,
+        ..UpdateParticipantMetadata::default()
+    };
+    lesson.ask(ben, Request::UpdateMetadata(update));
+    let granted = |message: &Response| match message {
+        Response::RequestResponse(response) => response.reason() == Reason::Ok && response.request_id == 7,
+        _ => false,
+    };
+    assert!(lesson.told[&ben].iter().any(granted));
+    for socket in [ana, ben] {
+        let info = lesson.updates(socket).pop().unwrap();
+        assert_eq!((info.name.as_str(), info.attributes.len()), ("Ben B", 0), "the role is the token's");
+        assert!(info.version > before);
+    }
+}
+
+#[test]
+fn refused_joins_say_what_to_do() {
+    let mut lesson = Lesson::with(Limits { rooms: 1, participants: 2, ..Limits::default() });
+    lesson.enter(1);
+    lesson.enter(2);
+    let elsewhere = VideoGrant { room: "biology".into(), ..grant() };
+    let long = VideoGrant { room: "x".repeat(257), ..grant() };
+    let again = Action::Reconnect;
+    let cases = [
+        (grant(), JoinRefused::RoomFull, Action::Disconnect, DisconnectReason::JoinFailure),
+        (elsewhere.clone(), JoinRefused::TooManyRooms, Action::Disconnect, DisconnectReason::JoinFailure),
+        (long, JoinRefused::TooLong, Action::Disconnect, DisconnectReason::JoinFailure),
+    ];
+    for (grant, refused, action, reason) in cases {
+        assert_eq!(lesson.join(3, grant, offering()), Err(refused));
+        assert_eq!(lesson.leave(SocketId(3)), (action, reason), "{refused:?}");
+    }
+    let resume = JoinRequest { reconnect: true, ..offering() };
+    assert_eq!(lesson.join(3, grant(), resume), Err(JoinRefused::NoSession));
+    assert_eq!(lesson.leave(SocketId(3)), (again, DisconnectReason::StateMismatch));
+    lesson.sfu(FromSfu::Draining).unwrap();
+    assert_eq!(lesson.join(3, elsewhere, offering()), Err(JoinRefused::Draining));
+    assert_eq!(lesson.leave(SocketId(3)), (again, DisconnectReason::ServerShutdown));
+    assert_eq!(lesson.rooms.census().participants, 2);
+}
+
+#[test]
+fn a_school_shares_its_link_and_others_have_their_own() {
+    let mut lesson = Lesson::new();
+    let mut link = |number: u64, attributes: &[(&str, &str)]| {
+        let attributes = attributes.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        let claims =
+            Claims { sub: number.to_string(), attributes, video: Some(grant()), ..Claims::default() };
+        let admission = Admission { socket: SocketId(number), claims, request: offering() };
+        lesson.rooms.join(lesson.now, admission).unwrap();
+        lesson.drain();
+        let links = lesson.commands(|command| match command {
+            ToSfu::OpenTransport { link, .. } => Some(link),
+            _ => None,
+        });
+        links[0].clone()
+    };
+    assert_eq!(link(1, &[("lectern.school", "Hill")]), "Hill");
+    assert_eq!(link(2, &[("lectern.school", "Hill"), ("lectern.link", "Hill 2")]), "Hill 2");
+    assert_ne!(link(3, &[]), link(4, &[]));
+}

@@ -1,0 +1,7 @@
+//! Real sockets: clients and plain HTTP requests against the server, with a scripted SFU behind it.
+
+#![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests as tests")]
+
+mod http;
+mod signal;
+mod support;

@@ -1,0 +1,121 @@
+import type { TestContext } from 'node:test';
+import axe from 'axe-core';
+import { chromium, type Browser, type Locator, type Page } from 'playwright-core';
+import { PATIENCE_MS, eventually } from './eventually.js';
+
+const FLAGS = [
+  '--disable-quic',
+  '--use-fake-device-for-media-stream',
+  '--use-fake-ui-for-media-stream',
+  // The server is on this machine: without this, Chromium offers and takes no 127.0.0.1 candidates.
+  '--allow-loopback-in-peer-connection',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  '--disable-gpu',
+];
+
+/** Starts the browser that all tests share; each page has a context of its own. */
+export function startBrowser(): Promise<Browser> {
+  const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
+  return chromium.launch({ executablePath, args: FLAGS, chromiumSandbox: false });
+}
+
+/** One person's or class's page. */
+export class Visitor {
+  private constructor(
+    readonly page: Page,
+    readonly errors: string[],
+  ) {}
+
+  /** Opens an address in a fresh context, which is closed when the test ends. */
+  static async open(t: TestContext, browser: Browser, url: string): Promise<Visitor> {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 720 } });
+    t.after(() => context.close());
+    context.setDefaultTimeout(PATIENCE_MS);
+    await context.addInitScript(() => {
+      const Native = RTCPeerConnection;
+      const connections: RTCPeerConnection[] = [];
+      Object.assign(window, {
+        connections,
+        RTCPeerConnection: class extends Native {
+          constructor(configuration?: RTCConfiguration) {
+            super(configuration);
+            connections.push(this);
+          }
+        },
+      });
+    });
+    const page = await context.newPage();
+    const errors: string[] = [];
+    page.on('pageerror', (error) => errors.push(error.message));
+    await page.goto(url);
+    return new Visitor(page, errors);
+  }
+
+  /** Goes through the join form and waits until the lesson's view is connected. */
+  async join(name: string): Promise<void> {
+    await this.page.getByLabel('Your name').fill(name);
+    await this.page.getByRole('button', { name: 'Join' }).click();
+    await this.page.getByText('Connected.').waitFor();
+  }
+
+  button(name: string): Locator {
+    return this.page.getByRole('button', { name, exact: true });
+  }
+
+  tile(name: string): Locator {
+    return this.page
+      .getByRole('list', { name: 'People in the lesson' })
+      .getByRole('listitem')
+      .filter({ hasText: name });
+  }
+
+  /** Waits until a video has a size and shows new frames. */
+  async seesMoving(video: Locator, what: string): Promise<void> {
+    const frames = () =>
+      video.evaluate((element: HTMLVideoElement) =>
+        element.videoWidth > 0 ? element.getVideoPlaybackQuality().totalVideoFrames : 0,
+      );
+    const first = await eventually(`${what} appears`, frames);
+    await eventually(`${what} moves`, async () => (await frames()) > first + 5);
+  }
+
+  /** What the page has received as sound so far, as energy (webrtc-stats `totalAudioEnergy`). */
+  async soundEnergy(): Promise<number> {
+    const inbound = await this.stats('inbound-rtp');
+    return inbound.reduce((sum, report) => sum + Number(report['totalAudioEnergy'] ?? 0), 0);
+  }
+
+  /** Waits until sound that is not silence arrives. */
+  async hearsSound(): Promise<void> {
+    const before = await this.soundEnergy();
+    await eventually('sound arrives', async () => (await this.soundEnergy()) > before + 1e-6);
+  }
+
+  /** What axe-core finds wrong with the page as it is now. */
+  async accessibilityProblems(): Promise<string[]> {
+    await this.page.evaluate(axe.source);
+    return this.page.evaluate(async () => {
+      const { violations } = await (window as unknown as { axe: typeof axe }).axe.run(document, {
+        runOnly: ['wcag2a', 'wcag2aa', 'wcag21aa', 'wcag22aa', 'best-practice'],
+      });
+      return violations.flatMap(({ id, nodes }) => nodes.map((node) => `${id}: ${node.html}`));
+    });
+  }
+
+  /** The page's statistics of one type, over all of its peer connections. */
+  async stats(type: string): Promise<Record<string, unknown>[]> {
+    return this.page.evaluate(async (type) => {
+      const found: Record<string, unknown>[] = [];
+      const { connections } = window as unknown as { connections: RTCPeerConnection[] };
+      for (const connection of connections) {
+        for (const report of (await connection.getStats()).values()) {
+          if (report.type === type) found.push(report);
+        }
+      }
+      return found;
+    }, type);
+  }
+}

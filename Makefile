@@ -1,0 +1,73 @@
+# `make run` starts Lectern, `make test` checks everything. Both install what a fresh Debian 12 lacks.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# `ci` compiles in minutes and is fast enough for a classroom; `make run PROFILE=release` takes long (whole-program
+# optimisation) and is what to measure and to deploy.
+PROFILE ?= ci
+BINARIES := target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
+
+WEB := signaling/web
+WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/scripts -type f) $(wildcard $(WEB)/*.html $(WEB)/*.json $(WEB)/*.ts)
+# Node's directory is known only after set-up, so a recipe asks for it.
+NPM = PATH="$$(.ci/node):$$PATH" npm --prefix $(WEB)
+
+.PHONY: help run test fmt lint web browser-test fuzz bench clean setup setup-browsers
+
+help: ## What can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+run: setup web ## Build and start Lectern: http://localhost:7880 and, for other devices, https on port 7443
+	@echo "==> Building Lectern (profile $(PROFILE))"
+	@cargo build --profile $(PROFILE) --package signaling --bin lectern
+	@echo "==> Starting Lectern; stop it with Ctrl-C"
+	@exec $(BINARIES)/lectern $(ARGS)
+
+test: setup-browsers $(WEB)/node_modules/.package-lock.json ## Run every check and test
+	@PATH="$$(.ci/node):$$PATH" PROFILE=$(PROFILE) .ci/test
+
+fmt: setup $(WEB)/node_modules/.package-lock.json ## Format Rust and TypeScript
+	cargo fmt
+	@$(NPM) run --silent fmt
+
+lint: setup web ## Run clippy and check types and format
+	cargo fmt --check
+	cargo clippy --workspace --all-targets --profile $(PROFILE) -- -D warnings
+	@$(NPM) run --silent check
+
+web: $(WEB)/dist/index.html ## Build the classroom page
+
+browser-test: setup-browsers web ## Run the browser tests alone
+	@echo "==> Building Lectern (profile $(PROFILE))"
+	@cargo build --profile $(PROFILE) --package signaling --bin lectern
+	@LECTERN="$(CURDIR)/$(BINARIES)/lectern" $(NPM) run --silent e2e
+
+# cargo-fuzz needs a nightly toolchain; `make test` replays the corpora with stable.
+fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each
+	@cd sfu/core && for target in $$(cargo +nightly fuzz list); do \
+	  cargo +nightly fuzz run "$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),60); \
+	done
+
+bench: setup ## Run the benchmarks
+	cargo bench --package benches
+
+clean: ## Remove what was built
+	cargo clean
+	rm -rf $(WEB)/dist $(WEB)/node_modules $(WEB)/.build
+
+setup:
+	@.ci/setup
+
+setup-browsers:
+	@.ci/setup browsers
+
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json | setup
+	@echo "==> Fetching the page's packages"
+	@$(NPM) ci --no-audit --no-fund
+	@touch $@
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SOURCES)
+	@echo "==> Building the classroom page"
+	@$(NPM) run --silent build

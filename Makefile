@@ -44,10 +44,12 @@ browser-test: setup-browsers web ## Run the browser tests alone
 	@cargo build --profile $(PROFILE) --package signaling --bin lectern
 	@LECTERN="$(CURDIR)/$(BINARIES)/lectern" $(NPM) run --silent e2e
 
-# cargo-fuzz needs a nightly toolchain; `make test` replays the corpora with stable.
+# RUSTC_BOOTSTRAP lets the stable toolchain use the sanitizers' flags. `make test` replays the corpora without any.
 fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each
-	@cd sfu/core && for target in $$(cargo +nightly fuzz list); do \
-	  cargo +nightly fuzz run "$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),60); \
+	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@cd sfu/core && for target in $$(cargo fuzz list); do \
+	  echo "==> Fuzzing $$target"; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),60); \
 	done
 
 bench: setup ## Run the benchmarks

@@ -1,8 +1,8 @@
 //! Offers that wait for their answer, and m-lines that the client was asked to add.
 //!
 //! The client alone makes offers. When the SFU needs further receiving m-lines, the client is told so by
-//! `media_sections_requirement`, at most once for each need: while an offer is on its way the SFU's answer may
-//! settle the matter, and a client that has been asked will offer again by itself.
+//! `media_sections_requirement`. The SFU asks for each line once, so each of its needs is passed on; only those
+//! that arise while an offer is on its way wait for the answer, which may settle them.
 
 use crate::limits::MAX_OFFERS_WAITING;
 
@@ -14,19 +14,15 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    fn max(self, other: Self) -> Self {
-        Self { audios: self.audios.max(other.audios), videos: self.videos.max(other.videos) }
+    fn plus(self, other: Self) -> Self {
+        Self {
+            audios: self.audios.saturating_add(other.audios),
+            videos: self.videos.saturating_add(other.videos),
+        }
     }
 
     fn min(self, other: Self) -> Self {
         Self { audios: self.audios.min(other.audios), videos: self.videos.min(other.videos) }
-    }
-
-    fn beyond(self, other: Self) -> Self {
-        Self {
-            audios: self.audios.saturating_sub(other.audios),
-            videos: self.videos.saturating_sub(other.videos),
-        }
     }
 }
 
@@ -37,8 +33,6 @@ pub(crate) struct Negotiation {
     answered: bool,
     /// Needed while an offer was on its way.
     held: Option<Lines>,
-    /// Asked for since the client's last offer.
-    asked: Option<Lines>,
 }
 
 impl Negotiation {
@@ -49,19 +43,20 @@ impl Negotiation {
             return false;
         }
         self.waiting += 1;
-        self.asked = None;
         true
     }
 
     /// The SFU answered; `missing` are the lines that wanted tracks still lack. Returns what to ask for now.
     pub(crate) fn answered(&mut self, missing: Lines) -> Option<Lines> {
         self.waiting = self.waiting.saturating_sub(1);
-        self.answered = true;
+        let is_first = !std::mem::replace(&mut self.answered, true);
         if self.waiting > 0 {
             return None;
         }
-        let held = self.held.take()?.min(missing);
-        if held == Lines::default() { None } else { self.ask(held) }
+        let held = self.held.take()?;
+        // Only the first offer brings lines that nobody asked for.
+        let held = if is_first { held.min(missing) } else { held };
+        (held != Lines::default() || missing != Lines::default()).then_some(held)
     }
 
     /// The SFU rejected an offer. Returns whether there has ever been an answer.
@@ -70,25 +65,13 @@ impl Negotiation {
         self.answered
     }
 
-    /// The SFU needs an offer, with these further lines. Returns what to ask for now.
+    /// The SFU needs an offer, with these lines beyond those that it asked for before. Returns what to ask for now.
     pub(crate) fn needed(&mut self, lines: Lines) -> Option<Lines> {
         if self.waiting > 0 || !self.answered {
-            self.held = Some(self.held.unwrap_or_default().max(lines));
+            self.held = Some(self.held.unwrap_or_default().plus(lines));
             return None;
         }
-        self.ask(lines)
-    }
-
-    fn ask(&mut self, lines: Lines) -> Option<Lines> {
-        let further = match self.asked {
-            None => lines,
-            Some(asked) => match lines.beyond(asked) {
-                Lines { audios: 0, videos: 0 } => return None,
-                further => further,
-            },
-        };
-        self.asked = Some(self.asked.unwrap_or_default().max(lines));
-        Some(further)
+        Some(lines)
     }
 }
 
@@ -108,15 +91,23 @@ mod tests {
     }
 
     #[test]
-    fn asks_once_for_each_need() {
+    fn passes_each_need_on() {
         let mut negotiation = settled();
         assert_eq!(negotiation.needed(lines(0, 0)), Some(lines(0, 0)));
-        assert_eq!(negotiation.needed(lines(0, 0)), None, "it will offer anyway");
         assert_eq!(negotiation.needed(lines(1, 0)), Some(lines(1, 0)));
-        assert_eq!(negotiation.needed(lines(1, 2)), Some(lines(0, 2)), "only what is new");
+        assert_eq!(negotiation.needed(lines(1, 2)), Some(lines(1, 2)), "further ones, not those of before");
+    }
+
+    #[test]
+    fn what_is_needed_during_an_offer_is_asked_for_after_the_answer() {
+        let mut negotiation = settled();
         assert!(negotiation.offer());
-        assert_eq!(negotiation.answered(lines(0, 0)), None);
-        assert_eq!(negotiation.needed(lines(1, 0)), Some(lines(1, 0)), "a new need");
+        assert_eq!(negotiation.needed(lines(1, 0)), None);
+        assert_eq!(negotiation.needed(lines(1, 0)), None);
+        assert_eq!(negotiation.answered(lines(2, 0)), Some(lines(2, 0)), "one and one");
+        assert!(negotiation.offer());
+        assert_eq!(negotiation.needed(lines(1, 0)), None);
+        assert_eq!(negotiation.answered(lines(0, 0)), Some(lines(1, 0)), "the SFU counts on the line");
     }
 
     #[test]
@@ -124,9 +115,11 @@ mod tests {
         let mut negotiation = Negotiation::default();
         assert_eq!(negotiation.needed(lines(2, 2)), None, "before the first offer");
         assert!(negotiation.offer());
-        assert_eq!(negotiation.needed(lines(2, 3)), None, "before its answer");
-        assert_eq!(negotiation.answered(lines(0, 1)), Some(lines(0, 1)), "what the answer left open");
-        assert_eq!(negotiation.needed(lines(0, 1)), None, "asked for already");
+        assert_eq!(negotiation.needed(lines(0, 1)), None, "before its answer");
+        assert_eq!(negotiation.answered(lines(0, 1)), Some(lines(0, 1)), "what its spare lines left open");
+        assert!(negotiation.offer());
+        assert_eq!(negotiation.needed(lines(0, 0)), None);
+        assert_eq!(negotiation.answered(lines(0, 0)), None, "the answer filled a spare line");
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub enum FromSfu {
         reason: String,
     },
     /// Subscriptions changed: the client should offer again, with this many more receiving m-lines of each
-    /// kind. Both zero: the m-lines it has suffice.
+    /// kind, beyond those that were asked for before. Both zero: the m-lines it has suffice.
     NegotiationNeeded {
         /// The transport.
         transport: TransportId,

@@ -99,7 +99,10 @@ async fn give_lesson(arguments: &Lesson) -> anyhow::Result<Vec<String>> {
         println!("\nthe server carries this lesson");
     } else {
         println!();
-        problems.iter().skip(1).for_each(|problem| println!("problem: {problem}"));
+        problems.iter().take(MAX_SHOWN).for_each(|problem| println!("problem: {problem}"));
     }
     Ok(problems)
 }
+
+/// The first ones tell what is wrong; the JSON report has all that they come from.
+const MAX_SHOWN: usize = 20;

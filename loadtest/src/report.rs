@@ -228,30 +228,23 @@ impl LessonReport {
         Ok(())
     }
 
+    /// The teacher's tracks one by one, the classes' sound together: with thirty classes a line for each pair
+    /// would be a thousand lines.
     fn write_received(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "\n{:<10} {:<17} {:>8} {:>8} {:>8} {:>7} {:>8} {:>4}",
+            "\n{:<10} {:<18} {:>8} {:>8} {:>8} {:>7} {:>8} {:>4}",
             "received", "of", "packets", "expected", "sent", "loss/%", "kbit/s", "keys"
         )?;
+        let speakers = |role| self.participants.iter().filter(move |p| p.role == role);
         for listener in &self.participants {
-            for speaker in self.participants.iter().filter(|p| p.identity != listener.identity) {
-                for sent in &speaker.sent {
-                    let of = format!("{} {}", speaker.name(), kind_name(sent.kind));
-                    write!(f, "{:<10} {of:<17}", listener.name())?;
-                    let Some(stats) = listener.received_from(speaker, sent.kind) else {
-                        writeln!(f, " {:>8} {:>8} {:>8}", "nothing", "-", sent.packets)?;
-                        continue;
-                    };
-                    let loss = stats.loss() * 100.0;
-                    write!(f, " {:>8} {:>8} {:>8}", stats.packets, stats.expected, sent.packets)?;
-                    write!(f, " {loss:>7.2} {:>8.0}", stats.kbps())?;
-                    match sent.kind {
-                        MediaKind::Sound => writeln!(f)?,
-                        MediaKind::Picture => writeln!(f, " {:>4}", stats.key_frames)?,
-                    }
-                }
+            for kind in [MediaKind::Sound, MediaKind::Picture] {
+                let of = format!("teacher's {}", kind_name(kind));
+                Total::of(listener, speakers(Role::Teacher), kind).write(f, &listener.name(), &of)?;
             }
+            let classes = Total::of(listener, speakers(Role::Class), MediaKind::Sound);
+            let of = format!("{} of {} classes", classes.received, classes.tracks);
+            classes.write(f, &listener.name(), &of)?;
         }
         Ok(())
     }
@@ -272,6 +265,63 @@ impl LessonReport {
             writeln!(f, "{line}")?;
         }
         Ok(())
+    }
+}
+
+/// What a listener received of several speakers.
+#[derive(Default)]
+struct Total {
+    /// Sent, and received at all.
+    tracks: usize,
+    received: usize,
+    sent: u64,
+    packets: u64,
+    expected: u64,
+    kbps: f64,
+    /// Of pictures.
+    key_frames: Option<u64>,
+}
+
+impl Total {
+    fn of<'a>(
+        listener: &ParticipantReport,
+        speakers: impl Iterator<Item = &'a ParticipantReport>,
+        kind: MediaKind,
+    ) -> Self {
+        let mut total = Self::default();
+        for speaker in speakers.filter(|speaker| speaker.identity != listener.identity) {
+            let Some(sent) = speaker.sent.iter().find(|sent| sent.kind == kind) else { continue };
+            total.tracks += 1;
+            total.sent += sent.packets;
+            let Some(stats) = listener.received_from(speaker, kind) else { continue };
+            total.received += 1;
+            total.packets += stats.packets;
+            total.expected += stats.expected;
+            total.kbps += stats.kbps();
+            if kind == MediaKind::Picture {
+                total.key_frames = Some(total.key_frames.unwrap_or_default() + stats.key_frames);
+            }
+        }
+        total
+    }
+
+    /// A line, if there was something to receive.
+    fn write(&self, f: &mut fmt::Formatter<'_>, listener: &str, of: &str) -> fmt::Result {
+        if self.tracks == 0 {
+            return Ok(());
+        }
+        write!(f, "{listener:<10} {of:<18} {:>8} {:>8} {:>8}", self.packets, self.expected, self.sent)?;
+        match self.expected {
+            0 => write!(f, " {:>7} {:>8}", "-", "-")?,
+            expected => {
+                let loss = expected.saturating_sub(self.packets) as f64 / expected as f64;
+                write!(f, " {:>7.2} {:>8.0}", loss * 100.0, self.kbps)?;
+            }
+        }
+        match self.key_frames {
+            Some(key_frames) => writeln!(f, " {key_frames:>4}"),
+            None => writeln!(f),
+        }
     }
 }
 
@@ -410,10 +460,11 @@ mod tests {
             "lesson at localhost:7880: 2 classes, 1 pupils, 3 s",
             "joining/ms     http   joined    media    sound  picture   encryption",
             "teacher         1.5        -        -        -        -   AEAD_AES_128_GCM",
-            "received   of                 packets expected     sent  loss/%   kbit/s keys",
-            "class 1    teacher picture         10       10       10    0.00        1   10",
-            "class 1    class 2 sound           10       10       10    0.00        1",
-            "pupil 1    teacher sound      nothing        -       10",
+            "received   of                  packets expected     sent  loss/%   kbit/s keys",
+            "teacher    2 of 2 classes           20       20       20    0.00        2",
+            "class 1    teacher's picture        10       10       10    0.00        1   10",
+            "class 1    1 of 1 classes           10       10       10    0.00        1",
+            "pupil 1    teacher's sound           0        0       10       -        -",
             "message/ms   answers   median    worst",
             "class 2          3/3      4.0      9.0",
         ] {

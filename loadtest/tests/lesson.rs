@@ -26,21 +26,20 @@ async fn eventually(fact: &str, mut holds: impl FnMut() -> bool) {
     timeout(Duration::from_secs(15), wait).await.unwrap_or_else(|_| panic!("not within 15 s: {fact}"));
 }
 
-/// A teacher and so many classes, connected, nothing published.
-async fn room(server: &Server, classes: usize) -> (Client, Vec<Client>) {
+/// Somebody who came through a link, connected, nothing published.
+async fn enter(server: &Server, link: &str, name: &str) -> Client {
+    let admission = server.join(link, name, None).await.unwrap();
+    let client = Client::join(server, &admission.token).await.unwrap();
+    client.connected().await.unwrap();
+    client
+}
+
+/// A teacher and two classes.
+async fn room(server: &Server) -> (Client, [Client; 2]) {
     let links = server.make_lesson("Algebra").await.unwrap();
-    let enter = async |link: &str, name: &str| {
-        let admission = server.join(link, name, None).await.unwrap();
-        let client = Client::join(server, &admission.token).await.unwrap();
-        client.connected().await.unwrap();
-        client
-    };
-    let teacher = enter(&links.teacher, "Ana").await;
-    let mut others = Vec::new();
-    for n in 0..classes {
-        others.push(enter(&links.class, &format!("class {n}")).await);
-    }
-    (teacher, others)
+    let teacher = enter(server, &links.teacher, "Ana").await;
+    let first = enter(server, &links.class, "Hill school").await;
+    (teacher, [first, enter(server, &links.class, "Lake school").await])
 }
 
 fn received(listener: &Client, speaker: &Client, kind: MediaKind) -> Option<ReceiveStats> {
@@ -94,21 +93,17 @@ async fn more_classes_than_spare_lines_all_hear_each_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_late_sees_the_picture_at_once() {
-    let server = server::start();
-    let server_address = server.address();
-    let links = server_address.make_lesson("Algebra").await.unwrap();
-    let enter = async |link: &str| {
-        let admission = server_address.join(link, "somebody", None).await.unwrap();
-        Client::join(&server_address, &admission.token).await.unwrap()
-    };
-    let teacher = enter(&links.teacher).await;
+async fn who_comes_late_waits_for_no_key_frame() {
+    let lectern = server::start();
+    let server = lectern.address();
+    let links = server.make_lesson("Algebra").await.unwrap();
+    let teacher = enter(&server, &links.teacher, "Ana").await;
     // No key frame comes by itself in the time of this test.
     let camera = Camera { key_frame_every: 10_000, ..Camera::new(200) };
     let track = teacher.publish(Publication::Camera(camera)).await.unwrap();
     eventually("the first key frame is long gone", || track.stats().packets() > 30).await;
 
-    let class = enter(&links.class).await;
+    let class = enter(&server, &links.class, "Hill school").await;
     eventually("a key frame", || {
         received(&class, &teacher, MediaKind::Picture).is_some_and(|stats| stats.key_frames > 0)
     })
@@ -121,7 +116,7 @@ async fn who_comes_late_sees_the_picture_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn messages_reach_everybody_or_only_those_they_are_for() {
     let server = server::start();
-    let (teacher, classes) = room(&server.address(), 2).await;
+    let (teacher, classes) = room(&server.address()).await;
     let next = async |client: &Client| {
         let message = timeout(Duration::from_secs(15), client.message()).await.unwrap().unwrap();
         (message.from, String::from_utf8(message.payload).unwrap(), message.delivery)
@@ -152,9 +147,8 @@ async fn messages_reach_everybody_or_only_those_they_are_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn muting_and_leaving_are_known_to_the_others() {
     let server = server::start();
-    let (teacher, mut classes) = room(&server.address(), 2).await;
+    let (teacher, [first, second]) = room(&server.address()).await;
     let track = teacher.publish(MICROPHONE).await.unwrap();
-    let [first, second] = [classes.remove(0), classes.remove(0)];
     eventually("sound", || packets(&first, &teacher, MediaKind::Sound) > 10).await;
 
     let muted = |listener: &Client| {

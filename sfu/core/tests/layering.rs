@@ -63,7 +63,8 @@ fn cc_sees_only_rtcp_of_rtp() {
 fn the_rtc_crate_is_imported_in_transport_alone() {
     let workspace = core_src().join("../../..");
     let mut wrong = Vec::new();
-    for root in ["sfu", "signaling", "loadtest", "benches"] {
+    // Not loadtest: it is a peer of its own on the crate `webrtc`, whose interface is made of `rtc`'s types.
+    for root in ["sfu", "signaling", "benches"] {
         for file in rust_files(&workspace.join(root)) {
             let inside = file.to_string_lossy().replace('\\', "/");
             let transport = inside.contains("core/src/transport/");

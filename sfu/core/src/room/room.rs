@@ -134,8 +134,21 @@ pub struct Room {
 pub(super) struct Published {
     pub(super) up: UpTrack,
     pub(super) from: ParticipantKey,
-    /// At most one for each other participant.
+    /// Who gets its packets: at most one for each other participant.
     pub(super) subscribers: Vec<DownKey>,
+    /// Who will, once packets can be sent to them.
+    waiting: Vec<DownKey>,
+}
+
+impl Published {
+    fn new(up: UpTrack, from: ParticipantKey) -> Self {
+        Self { up, from, subscribers: Vec::new(), waiting: Vec::new() }
+    }
+
+    /// All subscriptions to it.
+    fn subscriptions(&self) -> impl Iterator<Item = DownKey> + '_ {
+        self.subscribers.iter().chain(&self.waiting).copied()
+    }
 }
 
 impl Room {
@@ -224,7 +237,7 @@ impl Room {
             }
             None => {
                 let up = UpTrack::new(now, id, source, params);
-                let key = self.tracks.insert(Published { up, from, subscribers: Vec::new() });
+                let key = self.tracks.insert(Published::new(up, from));
                 self.by_id.insert(id, key);
                 self.participants[from].tracks.push(key);
                 key
@@ -260,7 +273,7 @@ impl Room {
         let key = self.owned(from, id)?;
         let published = &mut self.tracks[key];
         published.up.set_muted(muted);
-        for &down in &published.subscribers {
+        for down in published.subscriptions() {
             let selector = self.downs[down].down.selector_mut();
             if muted { selector.pause() } else { selector.resume() }
         }
@@ -310,6 +323,7 @@ impl Room {
         let participant = &mut self.participants[to];
         participant.subscriptions.push(down);
         participant.sent.extend(ssrcs.map(|ssrc| (ssrc, down)));
+        self.tracks[key].waiting.push(down);
         if participant.reachable {
             self.feed(now, down);
         }
@@ -335,7 +349,9 @@ impl Room {
     /// Lets a subscription have the track's packets, a key frame first.
     fn feed(&mut self, now: Instant, down: DownKey) {
         let track = self.downs[down].track;
-        self.tracks[track].subscribers.push(down);
+        let published = &mut self.tracks[track];
+        published.waiting.retain(|&waiting| waiting != down);
+        published.subscribers.push(down);
         self.want_key_frame(now, track, None);
     }
 
@@ -407,11 +423,10 @@ impl Room {
     }
 
     fn end_track(&mut self, key: TrackKey) {
-        let Some(published) = self.tracks.get_mut(key) else { return };
-        for down in std::mem::take(&mut published.subscribers) {
+        let Some(published) = self.tracks.remove(key) else { return };
+        for down in published.subscriptions() {
             self.end_subscription(down);
         }
-        let Some(published) = self.tracks.remove(key) else { return };
         self.by_id.remove(&published.up.id());
         if let Some(participant) = self.participants.get_mut(published.from) {
             participant.tracks.retain(|&track| track != key);
@@ -423,6 +438,7 @@ impl Room {
         let Some(subscription) = self.downs.remove(key) else { return };
         if let Some(published) = self.tracks.get_mut(subscription.track) {
             published.subscribers.retain(|&down| down != key);
+            published.waiting.retain(|&down| down != key);
         }
         if let Some(participant) = self.participants.get_mut(subscription.to) {
             participant.subscriptions.retain(|&down| down != key);

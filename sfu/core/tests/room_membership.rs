@@ -5,7 +5,7 @@ mod room_support;
 
 use room_support::*;
 use sfu_core::room::{ParticipantKey, RoomError};
-use sfu_core::units::TransportId;
+use sfu_core::units::{Source, TrackId, TransportId};
 
 /// Lets somebody in whose handshake is not done.
 fn connecting(lesson: &mut Lesson, transport: u64) -> ParticipantKey {
@@ -47,5 +47,38 @@ fn a_receiver_that_was_connecting_hears_what_is_unmuted_by_then() {
             lesson.send(teacher, &audio(i));
         }
         assert_eq!(lesson.take(pupil).len(), if muted { 0 } else { 5 });
+    }
+}
+
+#[test]
+fn receivers_follow_a_publisher_that_negotiates_fewer_encodings() {
+    for left in [1, 2] {
+        let mut lesson = Lesson::new();
+        let (teacher, pupil) = (lesson.join(1), lesson.join(2));
+        let track = TrackId(2);
+        let rids = ["q", "h", "f"];
+        let negotiate = |lesson: &mut Lesson, count: usize| {
+            let params = video_in("1", &room_support::rids(&rids[..count]));
+            lesson.room.publish(lesson.now, teacher, track, Source::Camera, params).unwrap();
+        };
+        let send = |lesson: &mut Lesson, count: u16| {
+            for packet in frames(30, &[0, 10, 20]) {
+                for encoding in 0..count {
+                    let packet = Vp8Packet { ssrc: 3000 + u32::from(encoding), ..packet };
+                    let rid = rids[usize::from(encoding)].as_bytes();
+                    let named: [(u8, &[u8]); 2] = [(4, b"1"), (10, rid)];
+                    lesson.send(teacher, &room_support::packet(&packet.header(), &named, &packet.payload()));
+                }
+                lesson.advance(33 * MS);
+            }
+        };
+        negotiate(&mut lesson, 3);
+        lesson.subscribe(pupil, track, 50);
+        send(&mut lesson, 3);
+        lesson.take(pupil);
+        negotiate(&mut lesson, left);
+        send(&mut lesson, left as u16);
+        assert!(lesson.take(pupil).len() >= 90 - 1, "{left} encodings are left");
+        assert_eq!(lesson.room.stats().holes_left, 0);
     }
 }

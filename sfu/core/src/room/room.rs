@@ -232,7 +232,11 @@ impl Room {
         let extensions = params.extensions;
         let key = match known {
             Some(key) => {
-                self.tracks[key].up.update(now, params);
+                let Published { up, subscribers, .. } = &mut self.tracks[key];
+                if !up.update(now, params) {
+                    // What they were given, by its place among the encodings, is no longer sent.
+                    subscribers.iter().for_each(|&down| self.downs[down].down.selector_mut().restart());
+                }
                 key
             }
             None => {

@@ -63,8 +63,10 @@ impl UpTrack {
         Self { id, source, params, encodings, muted: false, started: false }
     }
 
-    /// A later negotiation changed how it comes. Encodings that go on keep their state.
-    pub fn update(&mut self, now: Instant, params: ReceiveParams) {
+    /// A later negotiation changed how it comes. Encodings that go on keep their state; `false`: none does, they
+    /// are others now.
+    #[must_use = "receivers may be waiting for an encoding that is gone"]
+    pub fn update(&mut self, now: Instant, params: ReceiveParams) -> bool {
         let go_on = params.encodings.len() == self.encodings.len()
             && params.encodings.iter().zip(&self.encodings).all(|(new, old)| new.rid == old.params().rid);
         if go_on {
@@ -78,6 +80,7 @@ impl UpTrack {
             self.encodings = encodings(now, &params, unused);
         }
         self.params = params;
+        go_on
     }
 
     /// Its id.

@@ -188,9 +188,10 @@ impl Worker {
     fn handle_rtp(&mut self, now: Instant, tuple: Tuple, packet: &mut [u8]) -> Result<(), Refusal> {
         let (member, place) = self.member_at(&tuple)?;
         let len = member.transport.unprotect_rtp(packet)?;
-        self.rooms[place.room].room.handle_rtp(now, place.participant, &packet[..len])?;
+        let outcome = self.rooms[place.room].room.handle_rtp(now, place.participant, &packet[..len]);
+        // A packet that goes no further has arrived all the same, and its publisher is to be told.
         self.busy_rooms.mark(place.room);
-        Ok(())
+        Ok(outcome?)
     }
 
     fn handle_rtcp(&mut self, now: Instant, tuple: Tuple, packet: &mut [u8]) -> Result<(), Refusal> {

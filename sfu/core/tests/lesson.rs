@@ -8,7 +8,9 @@ use sfu_core::rtp::vp8::Vp8Descriptor;
 use sfu_core::sim::clock;
 use sfu_core::sim::network::Network;
 use sfu_core::sim::path::Conditions;
+use sfu_core::stats::Refusal;
 use sfu_core::units::{RoomId, TrackId, TransportId};
+use sfu_core::worker::TRANSMIT_BUFFER;
 
 const ROOM: RoomId = RoomId(1);
 const TEACHER: usize = 0;
@@ -167,4 +169,29 @@ fn rooms_do_not_hear_each_other() {
     lesson.network.run(Duration::from_secs(3));
     assert!(lesson.network.clients[stranger].is_connected());
     assert_eq!(lesson.network.clients[stranger].received(lesson.voice), []);
+}
+
+#[test]
+fn a_publisher_learns_in_time_of_packets_that_go_no_further() {
+    let mut network = Network::new(clock::origin(), 3);
+    network.join(ROOM, Conditions::default());
+    network.publish(0, Codec::Opus);
+    assert!(network.run_until(Duration::from_secs(5), |network| network.clients[0].is_connected()));
+    network.run(Duration::from_secs(1));
+    // Silence, until nothing is due soon.
+    let (soon, mut out) = (Duration::from_millis(500), vec![0; TRANSMIT_BUFFER]);
+    while let Some(due) = network.worker.poll_timeout().filter(|&due| due <= network.now + soon) {
+        network.now = due;
+        network.worker.handle_timeout(due);
+        while network.worker.poll_transmit(due, &mut out).is_some() {}
+    }
+    // A camera that no command has announced.
+    network.clients[0].publish(network.now, Codec::Vp8);
+    let packets = std::iter::from_fn(|| network.clients[0].next_packet(network.now));
+    let camera = packets.filter(|packet| packet[1] & 0x7f == 96).last().expect("a frame is due");
+    let from = network.clients[0].address();
+    network.inject(from, &camera);
+    assert_eq!(network.worker.stats().refused.of(Refusal::RtpUnknownSource), 1);
+    let due = network.worker.poll_timeout().expect("an arrival is to be reported");
+    assert!(due <= network.now + Duration::from_millis(100), "{:?}", due - network.now);
 }

@@ -76,6 +76,7 @@ pub(super) struct IceLite {
 }
 
 /// One generation of credentials.
+#[derive(PartialEq, Eq)]
 struct Session {
     local: IceCredentials,
     remote: IceCredentials,
@@ -104,9 +105,12 @@ impl IceLite {
     }
 
     /// Takes new credentials (RFC 8445 §9). The old ones count, and the old tuple carries media, until a check
-    /// with the new ones came.
+    /// with the new ones came. The present ones again are no restart.
     pub(super) fn restart(&mut self, local: IceCredentials, remote: IceCredentials) {
-        self.previous = Some(std::mem::replace(&mut self.current, Session { local, remote }));
+        let new = Session { local, remote };
+        if new != self.current {
+            self.previous = Some(std::mem::replace(&mut self.current, new));
+        }
     }
 
     /// Where media goes: the tuple that the client nominated last, or before it nominates any, the first one.
@@ -431,5 +435,19 @@ mod tests {
         ice.handle(now, tuple(2), &new_check).unwrap();
         assert_eq!(ice.selected(), Some(tuple(2)));
         assert_eq!(ice.handle(now, tuple(1), &nomination()).err(), Some(StunError::WrongUsername));
+    }
+
+    #[test]
+    fn the_same_credentials_again_change_neither_the_path_nor_a_restart_under_way() {
+        let now = start();
+        let mut ice = ice(now);
+        ice.handle(now, tuple(1), &nomination()).unwrap();
+        ice.restart(credentials("ours"), credentials("theirs"));
+        ice.handle(now, tuple(2), &check()).unwrap();
+        assert_eq!(ice.selected(), Some(tuple(1)), "a spare path is checked, not nominated");
+        for _ in 0..2 {
+            ice.restart(credentials("ours2"), credentials("theirs2"));
+        }
+        assert!(ice.handle(now, tuple(1), &check()).is_ok(), "the old credentials still count");
     }
 }

@@ -5,15 +5,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use prometheus::{Encoder, TextEncoder};
-use sfu::config::Config;
 use sfu::metrics::Metrics;
 use tracing::warn;
+
+/// The knobs of the SFU.
+pub use sfu::config;
 
 use crate::app::RunningSfu;
 use crate::sfu_link::SfuLink;
 
 /// Starts an SFU. Must be called inside a tokio runtime.
-pub fn start(config: &Config) -> Result<RunningSfu, sfu::StartError> {
+pub fn start(config: &config::Config) -> Result<RunningSfu, sfu::StartError> {
     let (sfu, control) = sfu::start(config)?;
     let metrics = sfu.metrics();
     Ok(RunningSfu {

@@ -23,7 +23,7 @@ struct Cli {
     #[command(flatten)]
     signaling: Knobs,
     #[command(flatten, next_help_heading = "Media")]
-    sfu: sfu::config::Overrides,
+    sfu: embedded::config::Overrides,
 }
 
 /// The configuration file.
@@ -31,7 +31,7 @@ struct Cli {
 #[serde(default, deny_unknown_fields)]
 struct File {
     signaling: Knobs,
-    sfu: Option<sfu::config::Config>,
+    sfu: Option<embedded::config::Config>,
 }
 
 fn main() -> ExitCode {
@@ -49,9 +49,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     let file = cli.config.as_deref().map(read).transpose()?.unwrap_or_default();
     let config = Config::new(cli.signaling, file.signaling)?;
     // To try things out, a browser on this very machine must reach the media too.
-    let mut media = file.sfu.unwrap_or_else(|| sfu::config::Config {
+    let mut media = file.sfu.unwrap_or_else(|| embedded::config::Config {
         announce_loopback: config.is_development(),
-        ..sfu::config::Config::default()
+        ..embedded::config::Config::default()
     });
     media.apply(cli.sfu);
     media.validate()?;
@@ -60,7 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     runtime.block_on(serve(&config, &media))
 }
 
-async fn serve(config: &Config, media: &sfu::config::Config) -> anyhow::Result<()> {
+async fn serve(config: &Config, media: &embedded::config::Config) -> anyhow::Result<()> {
     let app = App::start(config, embedded::start(media)?)?;
     announce(&app, config)?;
     Ok(app.run().await?)

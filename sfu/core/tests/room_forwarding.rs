@@ -105,6 +105,27 @@ fn a_receiver_cannot_make_everybody_pay_for_key_frames() {
 }
 
 #[test]
+fn a_receiver_that_repeats_its_request_may_still_ask_when_the_key_frame_was_lost_on_its_way() {
+    let mut lesson = Lesson::new();
+    let (teacher, pupil) = (lesson.join(1), lesson.join(2));
+    let track = lesson.publish_video(teacher);
+    lesson.subscribe(pupil, track, 50);
+    // The key frames come 900 ms after they are wanted; the pupil gets only the third.
+    for packet in frames(100, &[0, 30, 60, 90]) {
+        lesson.send(teacher, &packet.bytes());
+        if packet.frame > 0 && packet.frame % 6 == 0 && packet.frame < 90 && packet.last {
+            lesson.pli(pupil, 50);
+        }
+        lesson.advance(10 * MS);
+    }
+    let asked = |from: u64, to: u64| {
+        let times = lesson.plis(teacher).into_iter().map(|(at, _)| at.as_millis());
+        times.filter(|at| (u128::from(from * 30)..u128::from(to * 30)).contains(at)).count()
+    };
+    assert!(asked(0, 30) > 0 && asked(31, 60) > 0 && asked(61, 90) > 0, "{:?}", lesson.plis(teacher));
+}
+
+#[test]
 fn mute_leaves_no_hole_and_video_resumes_at_a_key_frame() {
     let mut lesson = Lesson::new();
     let (teacher, pupil) = (lesson.join(1), lesson.join(2));

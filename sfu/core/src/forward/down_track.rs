@@ -232,14 +232,12 @@ impl DownTrack {
         self.stats.on_report_block(now, block)
     }
 
-    /// The receiver wants a key frame: of which encoding, where nothing is forwarded of any; `None` where it
-    /// has asked too often.
-    pub fn on_key_frame_request(&mut self, now: Instant) -> Option<Option<u8>> {
+    /// The receiver wants a key frame that nobody has asked for yet. `false`: it has wanted too many.
+    pub fn on_key_frame_request(&mut self, now: Instant) -> bool {
         let spent =
             |at: &Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < KEY_FRAME_WINDOW);
-        let free = self.key_frames.iter().position(|at| !spent(at))?;
-        self.key_frames[free] = Some(now);
-        Some(self.selector.stream().map(|stream| stream.encoding))
+        let free = self.key_frames.iter_mut().find(|at| !spent(at));
+        free.map(|at| *at = Some(now)).is_some()
     }
 
     /// Whether the packet is nothing but padding and its number could be given to the next. One whose number is

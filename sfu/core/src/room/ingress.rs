@@ -197,8 +197,12 @@ impl Room {
         };
         self.stats.key_frames_asked_by_receivers += 1;
         let Subscription { down, track, .. } = &mut self.downs[key];
-        let track = *track;
-        if let Some(encoding) = down.on_key_frame_request(now) {
+        let (track, encoding) = (*track, down.selector().stream().map(|stream| stream.encoding));
+        // A receiver repeats itself until it has one (libwebrtc: each 200 ms). That costs nobody another one.
+        if self.tracks[track].up.wants_key_frame(now, encoding) {
+            return;
+        }
+        if down.on_key_frame_request(now) {
             self.want_key_frame(now, track, encoding);
         }
     }

@@ -186,6 +186,11 @@ impl Encoding {
         &mut self.key_frame
     }
 
+    /// Whether a key frame is being asked for.
+    pub fn wants_key_frame(&self) -> bool {
+        self.key_frame.is_wanted()
+    }
+
     /// When something is to be asked of the sender, `None` where nothing is.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let nack = self.nack.as_ref().and_then(NackGenerator::poll_timeout);

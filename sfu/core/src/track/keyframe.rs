@@ -25,6 +25,11 @@ impl KeyFrameRequest {
         }
     }
 
+    /// Whether somebody waits for one.
+    pub fn is_wanted(&self) -> bool {
+        self.tries_left > 0
+    }
+
     /// A key frame arrived.
     pub fn on_key_frame(&mut self) {
         self.tries_left = 0;

@@ -226,6 +226,15 @@ impl UpTrack {
         }
     }
 
+    /// Whether what [`want_key_frame`](Self::want_key_frame) would ask for is being asked for already.
+    pub fn wants_key_frame(&self, now: Instant, encoding: Option<u8>) -> bool {
+        let asked = encoding.or_else(|| self.highest_active(now));
+        match asked.and_then(|index| self.encodings.get(usize::from(index))) {
+            Some(encoding) => encoding.wants_key_frame(),
+            None => self.encodings.iter().all(Encoding::wants_key_frame),
+        }
+    }
+
     fn codec(&self, pt: u8, role: StreamRole) -> Option<&CodecParams> {
         self.params.codecs.iter().find(|codec| match role {
             StreamRole::Media => codec.pt == pt,

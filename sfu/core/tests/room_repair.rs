@@ -111,6 +111,28 @@ fn a_repaired_key_frame_starts_a_receiver_with_what_came_before_the_repair() {
 }
 
 #[test]
+fn a_key_frame_older_than_what_was_forwarded_starts_nothing() {
+    let mut lesson = Lesson::new();
+    let (teacher, pupil) = (lesson.join(1), lesson.join(2));
+    let track = lesson.publish_video(teacher);
+    lesson.subscribe(pupil, track, 50);
+    let frames = frames(7, &[0, 2, 5]);
+    for packet in &frames[1..12] {
+        lesson.send(teacher, &packet.bytes());
+    }
+    for muted in [true, false] {
+        lesson.room.set_muted(lesson.now, teacher, track, muted).unwrap();
+    }
+    lesson.send(teacher, &frames[0].rtx(2001, 1));
+    for packet in &frames[12..] {
+        lesson.send(teacher, &packet.bytes());
+    }
+    let got: Vec<_> = lesson.take(pupil).into_iter().map(|got| got.payload[7..9].to_vec()).collect();
+    let once = [&frames[6..12], &frames[15..]].concat();
+    assert_eq!(got, once.iter().map(|packet| packet.seq.to_be_bytes().to_vec()).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_receivers_nack_is_answered_with_rtx() {
     let mut lesson = Lesson::new();
     let (teacher, pupil) = (lesson.join(1), lesson.join(2));

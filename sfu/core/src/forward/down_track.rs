@@ -20,6 +20,9 @@ use crate::units::MediaKind;
 const KEY_FRAME_LIMIT: usize = 4;
 const KEY_FRAME_WINDOW: Duration = Duration::from_secs(10);
 
+/// A packet that arrives this far behind the newest one starts nothing: what follows it is no longer news.
+const MAX_LATE_START: u64 = 256;
+
 /// What to do with a packet that arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -92,8 +95,8 @@ impl DownTrack {
     pub fn admit(&mut self, up: &UpTrack, arrival: &Arrival) -> Admission {
         let Arrival { stream, facts, .. } = arrival;
         let late = self.rewriter.awaits(*stream, facts.seq);
-        let highest = up.encodings()[usize::from(stream.encoding)].highest_seq().unwrap_or(facts.seq);
-        match self.selector.judge(self.params.kind, arrival, highest, late) {
+        let earliest = if arrival.newest { 0 } else { self.earliest_start(up, *stream) };
+        match self.selector.judge(self.params.kind, arrival, earliest, late) {
             Verdict::Drop(reason) => Admission::NotMeant(reason),
             Verdict::Forward if self.padding_closes(arrival) => Admission::Useless,
             Verdict::Forward if self.rewriter.admit(*stream, facts) => Admission::Queue,
@@ -238,6 +241,13 @@ impl DownTrack {
             |at: &Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < KEY_FRAME_WINDOW);
         let free = self.key_frames.iter_mut().find(|at| !spent(at));
         free.map(|at| *at = Some(now)).is_some()
+    }
+
+    /// The first number that a stream may start with, where later ones have arrived: near those, and behind all
+    /// that was forwarded. A packet that has one number must never get another.
+    fn earliest_start(&self, up: &UpTrack, stream: StreamKey) -> u64 {
+        let highest = up.encodings()[usize::from(stream.encoding)].highest_seq().unwrap_or_default();
+        highest.saturating_sub(MAX_LATE_START).max(self.rewriter.behind(stream))
     }
 
     /// Whether the packet is nothing but padding and its number could be given to the next. One whose number is

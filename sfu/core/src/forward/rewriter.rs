@@ -79,6 +79,12 @@ struct Segment {
     offsets: Offsets,
 }
 
+impl Segment {
+    fn is_open(&self) -> bool {
+        self.end == u64::MAX
+    }
+}
+
 /// The newest of what the receiver will see, for the next stream to continue.
 #[derive(Clone, Copy, Debug, Default)]
 struct Last {
@@ -100,9 +106,18 @@ impl Rewriter {
         }
     }
 
-    /// From this packet on `stream` is forwarded. What was before it ends with its last admitted packet.
+    /// One behind the highest source number of a stream that has, or waits for, an output number.
+    pub fn behind(&self, stream: StreamKey) -> u64 {
+        let segments = self.segments.iter().filter(|segment| segment.stream == stream);
+        let end = |segment: &Segment| if segment.is_open() { self.frontier + 1 } else { segment.end };
+        segments.map(end).max().unwrap_or_default()
+    }
+
+    /// From this packet on `stream` is forwarded, not before [`behind`](Self::behind): else its segment would
+    /// overlap those before it. What was before it ends with its last admitted packet.
     /// `aligned` is the packet's timestamp as the stream before would have stamped it, where that is known.
     pub fn begin(&mut self, stream: StreamKey, facts: &PacketFacts, aligned: Option<u32>) {
+        debug_assert!(facts.seq >= self.behind(stream), "a source number must not get two output numbers");
         let (output, offsets) = match self.segments.back_mut() {
             None => (self.next_departure(), Offsets::default()),
             Some(before) => {

@@ -5,9 +5,6 @@ use crate::track::StreamKey;
 use crate::track::encoding::Arrival;
 use crate::units::MediaKind;
 
-/// A packet that arrives this far behind the newest one starts nothing: what follows it is no longer news.
-const MAX_LATE_START: u64 = 256;
-
 /// What is forwarded at present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selector {
@@ -46,13 +43,13 @@ pub enum NotMeant {
 
 impl Selector {
     /// Judges a packet. `late` says that it fills a hole among numbers that the receiver has seen or will see:
-    /// then it was meant for it, whatever has been decided since.
-    pub fn judge(&mut self, kind: MediaKind, arrival: &Arrival, highest: u64, late: bool) -> Verdict {
+    /// then it was meant for it, whatever has been decided since. Video starts with no number before `earliest`.
+    pub fn judge(&mut self, kind: MediaKind, arrival: &Arrival, earliest: u64, late: bool) -> Verdict {
         if late {
             return Verdict::Forward;
         }
         let starts = arrival.facts.starts_decoding
-            && (arrival.newest || kind == MediaKind::Video && arrival.facts.seq + MAX_LATE_START > highest);
+            && (arrival.newest || kind == MediaKind::Video && arrival.facts.seq >= earliest);
         match *self {
             Self::Paused => Verdict::Drop(NotMeant::Paused),
             Self::Forwarding { stream } if stream == arrival.stream => Verdict::Forward,
@@ -117,7 +114,7 @@ mod tests {
     }
 
     fn judge(selector: &mut Selector, stream: StreamKey, key_frame: bool) -> Verdict {
-        selector.judge(MediaKind::Video, &arrival(stream, 1000, key_frame), 1000, false)
+        selector.judge(MediaKind::Video, &arrival(stream, 1000, key_frame), 0, false)
     }
 
     #[test]
@@ -155,7 +152,7 @@ mod tests {
         selector.pause();
         assert_eq!(judge(&mut selector, LOW, true), Verdict::Drop(NotMeant::Paused));
         let late = arrival(LOW, 990, false);
-        assert_eq!(selector.judge(MediaKind::Video, &late, 1000, true), Verdict::Forward);
+        assert_eq!(selector.judge(MediaKind::Video, &late, 0, true), Verdict::Forward);
         selector.resume();
         assert_eq!(judge(&mut selector, LOW, false), Verdict::Drop(NotMeant::AwaitingKeyFrame));
         assert_eq!(judge(&mut selector, LOW, true), Verdict::Begin);
@@ -164,8 +161,8 @@ mod tests {
     #[test]
     fn a_repaired_key_frame_starts_video_but_old_sound_starts_nothing() {
         let old = Arrival { newest: false, ..arrival(LOW, 990, true) };
-        assert_eq!(Selector::Waiting.judge(MediaKind::Video, &old, 1000, false), Verdict::Begin);
-        assert_ne!(Selector::Waiting.judge(MediaKind::Audio, &old, 1000, false), Verdict::Begin);
-        assert_ne!(Selector::Waiting.judge(MediaKind::Video, &old, 2000, false), Verdict::Begin);
+        assert_eq!(Selector::Waiting.judge(MediaKind::Video, &old, 990, false), Verdict::Begin);
+        assert_ne!(Selector::Waiting.judge(MediaKind::Audio, &old, 990, false), Verdict::Begin);
+        assert_ne!(Selector::Waiting.judge(MediaKind::Video, &old, 991, false), Verdict::Begin);
     }
 }

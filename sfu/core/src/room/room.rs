@@ -204,6 +204,8 @@ impl Room {
         self.ready.retain(|&ready| ready != key);
         self.waiting.retain(|&waiting| waiting != key);
         self.reporting.retain(|&reporting| reporting != key);
+        // Whoever takes its place must not be told of its tracks.
+        self.events.retain(|RoomEvent::TrackStarted { participant, .. }| *participant != key);
     }
 
     /// Expects a track's packets from a participant, or changes how those of a known one come.

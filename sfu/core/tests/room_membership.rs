@@ -9,7 +9,7 @@ use sfu_core::units::{Source, TrackId, TransportId};
 
 /// Lets somebody in whose handshake is not done.
 fn connecting(lesson: &mut Lesson, transport: u64) -> ParticipantKey {
-    lesson.room.add_participant(lesson.now, TransportId(transport)).unwrap()
+    lesson.room.add_participant(lesson.now, TransportId(transport)).expect("there is room")
 }
 
 #[test]
@@ -30,6 +30,17 @@ fn a_track_that_ends_while_its_receiver_connects_takes_the_subscription_along() 
         lesson.room.set_reachable(lesson.now, pupil);
         lesson.advance(2000 * MS);
     }
+}
+
+#[test]
+fn who_leaves_takes_along_what_was_to_be_reported_of_it() {
+    let mut lesson = Lesson::new();
+    let teacher = lesson.join(1);
+    lesson.publish_audio(teacher);
+    lesson.send(teacher, &audio(0));
+    lesson.room.remove_participant(teacher);
+    assert_eq!(lesson.join(2).index(), teacher.index());
+    assert_eq!(lesson.room.poll_event(), None);
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A published track, from its announcement to its end.
 
 use livekit_protocol::{
-    AddTrackRequest, SimulcastCodecInfo, TrackInfo, TrackSource, TrackType, request_response::Reason,
+    AddTrackRequest, AudioTrackFeature, SimulcastCodecInfo, TrackInfo, TrackSource, TrackType,
+    request_response::Reason,
 };
 use sfu_protocol::control::{MediaKind, Msid, Publish, Source};
 use sfu_protocol::ids::TrackId;
@@ -21,6 +22,8 @@ pub(crate) struct Track {
     pub(crate) kind: MediaKind,
     source: Source,
     cid: String,
+    /// Whether its sender shall fall silent with the room.
+    dtx: bool,
     pub(crate) state: TrackState,
     /// What the others are told.
     pub(crate) info: TrackInfo,
@@ -74,6 +77,7 @@ impl Track {
             kind,
             source: sfu_source(source, kind),
             cid: request.cid.clone(),
+            dtx: wants_dtx(request),
             state: TrackState::Announced,
             info: track_info(request, sid, kind),
         })
@@ -93,7 +97,8 @@ impl Track {
             TrackState::Announced => None,
             TrackState::Negotiated { mid } => Some(mid.clone()),
         };
-        Publish { track: self.id, kind: self.kind, source: self.source, cid: self.cid.clone(), mid }
+        let (kind, source, dtx) = (self.kind, self.source, self.dtx);
+        Publish { track: self.id, kind, source, cid: self.cid.clone(), mid, dtx }
     }
 
     /// The `a=msid` by which a subscriber knows the track. Tracks of one stream play in step, so camera and
@@ -119,6 +124,18 @@ fn sizes_are_sane(request: &AddTrackRequest) -> bool {
             .simulcast_codecs
             .iter()
             .all(|codec| codec.cid.len() <= MAX_TRACK_TEXT_BYTES && codec.layers.len() <= MAX_TRACK_LIST)
+}
+
+/// A silent or muted microphone need not send 50 packets a second. Music would suffer from it: whoever sends
+/// stereo, or says so, is left alone, and so is the sound of a screen.
+#[expect(deprecated, reason = "clients before `audio_features` say it in fields of their own")]
+fn wants_dtx(request: &AddTrackRequest) -> bool {
+    let unwanted = [AudioTrackFeature::TfNoDtx, AudioTrackFeature::TfStereo];
+    request.source() == TrackSource::Microphone
+        && request.r#type() == TrackType::Audio
+        && !request.disable_dtx
+        && !request.stereo
+        && !request.audio_features().any(|feature| unwanted.contains(&feature))
 }
 
 #[expect(deprecated, reason = "clients still read the fields that `codecs` and `audio_features` replace")]
@@ -219,6 +236,38 @@ mod tests {
         assert_eq!(track.msid("PA_x", false).stream, "PA_x|camera");
         assert_eq!(track.msid("PA_x", true).stream, format!("PA_x|{}", track.info.sid));
         assert_eq!(track.publish().mid, None);
+    }
+
+    #[test]
+    #[expect(deprecated, reason = "older clients set these fields")]
+    fn a_microphone_falls_silent_unless_the_client_said_otherwise() {
+        let microphone = || AddTrackRequest {
+            cid: "mic".into(),
+            r#type: TrackType::Audio.into(),
+            source: TrackSource::Microphone.into(),
+            ..AddTrackRequest::default()
+        };
+        let feature = |feature: AudioTrackFeature| vec![feature.into()];
+        let cases = [
+            (microphone(), true),
+            (
+                AddTrackRequest {
+                    audio_features: feature(AudioTrackFeature::TfEchoCancellation),
+                    ..microphone()
+                },
+                true,
+            ),
+            (AddTrackRequest { audio_features: feature(AudioTrackFeature::TfNoDtx), ..microphone() }, false),
+            (AddTrackRequest { audio_features: feature(AudioTrackFeature::TfStereo), ..microphone() }, false),
+            (AddTrackRequest { disable_dtx: true, ..microphone() }, false),
+            (AddTrackRequest { stereo: true, ..microphone() }, false),
+            (AddTrackRequest { source: TrackSource::ScreenShareAudio.into(), ..microphone() }, false),
+            (camera(), false),
+        ];
+        for (request, dtx) in cases {
+            let track = Track::announce(&request, &VideoGrant::default(), &mut Ids::new(1)).unwrap();
+            assert_eq!(track.publish().dtx, dtx, "{request:?}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use sfu_core::rtp::params::SendParams;
 use sfu_core::transport::sdp::{Answered, Needed, Negotiation, SdpError};
 use sfu_core::units::{MediaKind, TrackId};
-use sfu_protocol::control::{MAX_SDP_BYTES, Msid};
+use sfu_protocol::control::{MAX_SDP_BYTES, Msid, Publish};
 
 use MediaKind::{Audio, Video};
 use scenario::{negotiation, publish};
@@ -138,6 +138,22 @@ fn a_published_track_is_received_while_it_is_wanted() {
     let other = [publish(2, Audio, "mic"), publish(3, Video, "screen")];
     let not_it = negotiation.offer(&client.offer(), &other).expect("a good offer");
     assert!(not_it.receive.is_empty(), "the old camera does not pass for the screen");
+}
+
+#[test]
+fn dtx_is_asked_for_on_the_line_of_the_track_that_wants_it_unless_the_offer_says_otherwise() {
+    let cases = [("", true, true), ("", false, false), ("usedtx=0", true, false), ("usedtx=1", false, true)];
+    for (offered, wanted, asked) in cases {
+        let (mut client, mut negotiation) = joined();
+        client.add(Audio, "7", &format!("sendonly\r\na=msid:- mic\r\na=fmtp:111 {offered}"));
+        let publish = Publish { dtx: wanted, ..publish(1, Audio, "mic") };
+        let answered = negotiation.offer(&client.offer(), &[publish]).expect("a good offer");
+        assert_eq!(answered.sdp.matches("usedtx=1").count(), usize::from(asked), "{offered:?} {wanted}");
+        assert!(
+            !asked || answered.sdp.ends_with("a=fmtp:111 useinbandfec=1;usedtx=1\r\n"),
+            "on the last line"
+        );
+    }
 }
 
 #[test]

@@ -172,6 +172,9 @@ pub struct Publish {
     pub cid: String,
     /// The m-line that carries it, where the client said so; decides before `cid`.
     pub mid: Option<String>,
+    /// Whether an Opus sender shall fall silent with its room (DTX, RFC 7587 §3.1.3): the answer asks for it, as
+    /// browsers do not offer it, unless the offer itself says otherwise. Without meaning for pictures.
+    pub dtx: bool,
 }
 
 /// The value of `a=msid` (RFC 8830).

@@ -17,6 +17,7 @@ fn commands_keep_their_bytes() {
         source: Source::Screen,
         cid: "c".to_owned(),
         mid: Some("0".to_owned()),
+        dtx: true,
     };
     let msid = Msid { stream: "PA".to_owned(), track: "TR".to_owned() };
     for (command, golden) in [
@@ -24,7 +25,7 @@ fn commands_keep_their_bytes() {
         (ToSfu::OpenTransport { room, transport, link: "s".to_owned() }, "0201ac020173"),
         (
             ToSfu::Offer { transport, offer_id: 2, sdp: "v".to_owned(), publish: vec![publish] },
-            "04ac0202017601070102016301 0130",
+            "04ac0202017601070102016301 013001",
         ),
         (ToSfu::SetMuted { track, muted: true }, "060701"),
         (ToSfu::Subscribe { transport, track, msid }, "07ac02070250410254 52"),

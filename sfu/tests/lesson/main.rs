@@ -73,7 +73,7 @@ impl Lesson {
 }
 
 fn publish(track: TrackId, kind: MediaKind, source: Source, cid: &str) -> Publish {
-    Publish { track, kind, source, cid: cid.to_owned(), mid: None }
+    Publish { track, kind, source, cid: cid.to_owned(), mid: None, dtx: kind == MediaKind::Audio }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -48,8 +48,9 @@ pub fn config() -> NegotiationConfig {
 
 /// An announced track.
 pub fn publish(track: u64, kind: MediaKind, cid: &str) -> Publish {
-    let source = if kind == MediaKind::Audio { Source::Microphone } else { Source::Camera };
-    Publish { track: TrackId(track), kind, source, cid: cid.to_owned(), mid: None }
+    let dtx = kind == MediaKind::Audio;
+    let source = if dtx { Source::Microphone } else { Source::Camera };
+    Publish { track: TrackId(track), kind, source, cid: cid.to_owned(), mid: None, dtx }
 }
 
 /// What we answer in the scenario.

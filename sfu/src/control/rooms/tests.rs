@@ -69,7 +69,7 @@ fn offer(transport: TransportId, directions: &[&str], publish: &[TrackId]) -> To
 
 fn publication(track: TrackId, mid: usize) -> Publish {
     let (kind, source) = (MediaKind::Audio, Source::Microphone);
-    Publish { track, kind, source, cid: format!("cid{mid}"), mid: Some(mid.to_string()) }
+    Publish { track, kind, source, cid: format!("cid{mid}"), mid: Some(mid.to_string()), dtx: true }
 }
 
 fn subscribe(transport: TransportId, track: TrackId) -> ToSfu {

@@ -16,8 +16,10 @@ pub(super) struct AgreedCodec {
     pub(super) fir: bool,
     /// Feedback about transport-wide sequence numbers.
     pub(super) transport_cc: bool,
-    /// The parameters of `a=fmtp` in the answer.
+    /// The parameters of `a=fmtp` in the answer, but for `usedtx`.
     pub(super) format: Option<String>,
+    /// What the offer says of Opus DTX (`usedtx`, RFC 7587 §6.1). Browsers say nothing.
+    pub(super) dtx: Option<bool>,
 }
 
 impl AgreedCodec {
@@ -37,7 +39,8 @@ impl AgreedCodec {
         let feedback = |wanted: &str| has_feedback(media, pt, wanted);
         let params = CodecParams { codec, pt, rtx_pt, nack: feedback("nack"), pli: feedback("nack pli") };
         let format = (codec == Codec::Opus).then(|| opus_format(media, pt));
-        Some(Self { params, fir: feedback("ccm fir"), transport_cc: feedback("transport-cc"), format })
+        let dtx = format.as_ref().and_then(|_| parameter(media, pt, "usedtx")).map(|value| value == "1");
+        Some(Self { params, fir: feedback("ccm fir"), transport_cc: feedback("transport-cc"), format, dtx })
     }
 }
 
@@ -94,17 +97,14 @@ fn has_feedback(media: &MediaDescription, pt: u8, wanted: &str) -> bool {
         .any(|(number, feedback)| (number == "*" || number.parse() == Ok(pt)) && feedback.trim() == wanted)
 }
 
-/// What we ask of an Opus sender: its own packet times, in-band FEC, DTX where it offers that. Not stereo: a
-/// browser that reads `stereo=1` doubles the bitrate of a microphone.
+/// What we ask of every Opus sender: its own packet times and in-band FEC. Not stereo: a browser that reads
+/// `stereo=1` doubles the bitrate of a microphone.
 fn opus_format(media: &MediaDescription, pt: u8) -> String {
     let mut format = String::new();
     if let Some(ms) = parameter(media, pt, "minptime").and_then(|ms| ms.parse::<u8>().ok()) {
         format = format!("minptime={ms};");
     }
     format.push_str("useinbandfec=1");
-    if parameter(media, pt, "usedtx") == Some("1") {
-        format.push_str(";usedtx=1");
-    }
     format
 }
 
@@ -122,7 +122,7 @@ mod tests {
     fn vp8_is_found_behind_other_codecs_with_its_own_rtx_and_feedback() {
         let agreed = AgreedCodec::choose(&parse_media(VIDEO), MediaKind::Video).expect("VP8 is offered");
         let params = CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), nack: true, pli: false };
-        assert_eq!(agreed, AgreedCodec { params, fir: true, transport_cc: false, format: None });
+        assert_eq!(agreed, AgreedCodec { params, fir: true, transport_cc: false, format: None, dtx: None });
     }
 
     #[test]
@@ -142,17 +142,19 @@ mod tests {
     #[test]
     fn opus_keeps_packet_time_and_dtx_but_never_stereo() {
         let cases = [
-            ("minptime=10;useinbandfec=1;stereo=1", "minptime=10;useinbandfec=1"),
-            ("maxplaybackrate=48000;stereo=1;useinbandfec=1", "useinbandfec=1"),
-            ("minptime=x; usedtx=1", "useinbandfec=1;usedtx=1"),
+            ("minptime=10;useinbandfec=1;stereo=1", "minptime=10;useinbandfec=1", None),
+            ("maxplaybackrate=48000;stereo=1;useinbandfec=1", "useinbandfec=1", None),
+            ("minptime=x; usedtx=1", "useinbandfec=1", Some(true)),
+            ("usedtx=0", "useinbandfec=1", Some(false)),
         ];
-        for (offered, answered) in cases {
+        for (offered, answered, dtx) in cases {
             let text = format!(
                 "m=audio 9 UDP/TLS/RTP/SAVPF 63 111\r\na=rtpmap:63 red/48000/2\r\n\
                  a=rtpmap:111 opus/48000/2\r\na=fmtp:111 {offered}\r\n"
             );
             let agreed = AgreedCodec::choose(&parse_media(&text), MediaKind::Audio).expect("Opus is offered");
-            assert_eq!((agreed.params.pt, agreed.format.as_deref()), (111, Some(answered)), "{offered}");
+            let found = (agreed.params.pt, agreed.format.as_deref(), agreed.dtx);
+            assert_eq!(found, (111, Some(answered), dtx), "{offered}");
         }
     }
 }

@@ -27,6 +27,7 @@ fn offer(offer: &str) {
         source: Source::Camera,
         cid: "camera".to_owned(),
         mid: None,
+        dtx: true,
     });
     let Ok(first) = negotiation.offer(offer, &publish) else {
         assert_eq!(format!("{negotiation:?}"), before);

@@ -277,12 +277,12 @@ fn line(index: usize, kind: MediaKind) -> OfferedLine {
         MediaKind::Audio => {
             let params = CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: false, pli: false };
             let format = Some("minptime=10;useinbandfec=1".to_owned());
-            let codec = AgreedCodec { params, fir: false, transport_cc: true, format };
+            let codec = AgreedCodec { params, fir: false, transport_cc: true, format, dtx: None };
             ("audio", codec, &[Extension::Mid, Extension::AudioLevel, Extension::TransportCc])
         }
         MediaKind::Video => {
             let params = CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), nack: true, pli: true };
-            let codec = AgreedCodec { params, fir: true, transport_cc: true, format: None };
+            let codec = AgreedCodec { params, fir: true, transport_cc: true, format: None, dtx: None };
             ("video", codec, &VIDEO_EXTENSIONS)
         }
     };

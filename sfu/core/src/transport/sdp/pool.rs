@@ -16,7 +16,7 @@ use super::offer::{Content, MAX_LINES, OfferedLine, OfferedMedia};
 use super::publish::{Carried, Sender, bind};
 use super::request::{Needed, Request};
 use super::ssrc::SsrcSequence;
-use super::write::Carries;
+use super::write::{Carries, Received};
 use crate::rtp::params::{Mid, ReceiveParams, SendParams};
 use crate::units::{MediaKind, TrackId};
 
@@ -65,7 +65,7 @@ enum Incoming {
     #[default]
     Nothing,
     /// A published track.
-    Track { track: TrackId, params: Box<ReceiveParams>, msid_track: Option<String> },
+    Track { track: TrackId, dtx: bool, params: Box<ReceiveParams>, msid_track: Option<String> },
     /// The client still sends a track that is over, under this `a=msid`.
     Ended { msid_track: Option<String> },
 }
@@ -204,7 +204,7 @@ impl Pool {
         }
         let mut tracks = vec![None; offered.len()];
         for (index, track) in indices.into_iter().zip(bind(&senders, publish)) {
-            tracks[index] = track;
+            tracks[index] = publish.iter().find(|wanted| Some(wanted.track) == track);
         }
 
         let before: Vec<_> = self.published().map(|(track, params)| (track, params.clone())).collect();
@@ -254,7 +254,9 @@ impl Pool {
     pub(super) fn carries(&self) -> impl Iterator<Item = Carries<'_>> {
         self.lines.iter().map(|line| Carries {
             receive: match &line.incoming {
-                Incoming::Track { params, .. } => Some(params.encodings.as_slice()),
+                Incoming::Track { params, dtx, .. } => {
+                    Some(Received { encodings: &params.encodings, dtx: *dtx })
+                }
                 Incoming::Nothing | Incoming::Ended { .. } => None,
             },
             send: match &line.outgoing {
@@ -299,14 +301,14 @@ impl Incoming {
     }
 
     /// What the line carries after an offer that gives it this track.
-    fn next(self, offered: &OfferedLine, track: Option<TrackId>) -> Self {
+    fn next(self, offered: &OfferedLine, track: Option<&Publish>) -> Self {
         let (Content::Media(media), Some(mid)) = (&offered.content, offered.mid) else {
             return Self::Nothing;
         };
         let msid_track = media.msid_track.clone();
         match (track, self) {
-            (Some(track), _) => {
-                Self::Track { track, params: Box::new(receive_params(mid, media)), msid_track }
+            (Some(&Publish { track, dtx, .. }), _) => {
+                Self::Track { track, dtx, params: Box::new(receive_params(mid, media)), msid_track }
             }
             (None, Self::Track { msid_track: old, .. } | Self::Ended { msid_track: old })
                 if media.direction.sends() && old == msid_track =>

@@ -35,10 +35,18 @@ pub(super) struct Lines<'a> {
 /// What a line carries from now on.
 #[derive(Clone, Copy)]
 pub(super) struct Carries<'a> {
-    /// The encodings of a published track, where one is taken.
-    pub(super) receive: Option<&'a [EncodingParams]>,
+    /// The published track, where one is taken.
+    pub(super) receive: Option<Received<'a>>,
     /// The subscribed track, where one is sent.
     pub(super) send: Option<(&'a SendParams, &'a Msid)>,
+}
+
+/// What is asked of the sender of a published track.
+#[derive(Clone, Copy)]
+pub(super) struct Received<'a> {
+    pub(super) encodings: &'a [EncodingParams],
+    /// Whether it shall use DTX, if its offer does not say.
+    pub(super) dtx: bool,
 }
 
 /// The text; `carried` has one entry for each line.
@@ -137,12 +145,12 @@ fn write_media(out: &mut String, media: &OfferedMedia, carries: Carries<'_>) -> 
     if media.rtcp_rsize {
         out.write_str("a=rtcp-rsize\r\n")?;
     }
-    write_codec(out, &media.codec)?;
-    write_simulcast(out, carries.receive.unwrap_or_default())?;
+    write_codec(out, &media.codec, carries.receive.is_some_and(|received| received.dtx))?;
+    write_simulcast(out, carries.receive.map_or(&[], |received| received.encodings))?;
     carries.send.map_or(Ok(()), |(params, msid)| write_ssrcs(out, params, msid))
 }
 
-fn write_codec(out: &mut String, codec: &AgreedCodec) -> fmt::Result {
+fn write_codec(out: &mut String, codec: &AgreedCodec, dtx: bool) -> fmt::Result {
     let params = &codec.params;
     let pt = params.pt;
     write!(out, "a=rtpmap:{pt} {}\r\n", rtpmap(params.codec))?;
@@ -156,7 +164,8 @@ fn write_codec(out: &mut String, codec: &AgreedCodec) -> fmt::Result {
         write!(out, "a=rtcp-fb:{pt} {name}\r\n")?;
     }
     if let Some(format) = &codec.format {
-        write!(out, "a=fmtp:{pt} {format}\r\n")?;
+        let dtx = if codec.dtx.unwrap_or(dtx) { ";usedtx=1" } else { "" };
+        write!(out, "a=fmtp:{pt} {format}{dtx}\r\n")?;
     }
     params.rtx_pt.map_or(Ok(()), |rtx| write!(out, "a=rtpmap:{rtx} {RTX}\r\na=fmtp:{rtx} apt={pt}\r\n"))
 }

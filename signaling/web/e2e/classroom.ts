@@ -50,6 +50,9 @@ export class Visitor {
     const page = await context.newPage();
     const errors: string[] = [];
     page.on('pageerror', (error) => errors.push(error.message));
+    page.on('console', (message) => {
+      if (message.text().includes('Content Security Policy')) errors.push(message.text());
+    });
     await page.goto(url);
     return new Visitor(page, errors);
   }

@@ -80,7 +80,11 @@ async fn write(
     encoding: watch::Receiver<Encoding>,
 ) {
     while let Some(response) = messages.recv().await {
-        let message = match wire::encode_response(&response, *encoding.borrow()) {
+        let Some(frame) = wire::encode_response(&response, *encoding.borrow()) else {
+            debug!("a message cannot be written as JSON: left out");
+            continue;
+        };
+        let message = match frame {
             Frame::Binary(bytes) => Message::Binary(bytes.into()),
             Frame::Text(text) => Message::Text(text.into()),
         };

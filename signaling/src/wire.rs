@@ -100,14 +100,12 @@ pub fn decode_request(frame: &Frame) -> Result<(SignalRequest, Encoding), WireEr
     }
 }
 
-/// Writes a frame for a client.
-pub fn encode_response(response: &SignalResponse, encoding: Encoding) -> Frame {
+/// Writes a frame for a client. None: it holds a number of another client that has no name in protobuf's JSON
+/// form, such as an enum value of the future; binary clients pass over it themselves.
+pub fn encode_response(response: &SignalResponse, encoding: Encoding) -> Option<Frame> {
     match encoding {
-        Encoding::Binary => Frame::Binary(response.encode_to_vec()),
-        Encoding::Json => {
-            let json = serde_json::to_string(response);
-            Frame::Text(json.expect("our own messages hold only what protobuf's JSON form can write"))
-        }
+        Encoding::Binary => Some(Frame::Binary(response.encode_to_vec())),
+        Encoding::Json => serde_json::to_string(response).ok().map(Frame::Text),
     }
 }
 
@@ -117,7 +115,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use livekit_protocol::{Pong, signal_request, signal_response};
+    use livekit_protocol::{Pong, TrackInfo, TrackPublishedResponse, signal_request, signal_response};
 
     use super::*;
 
@@ -193,7 +191,17 @@ mod tests {
         let pong = signal_response::Message::PongResp(Pong { last_ping_timestamp: 5, timestamp: 6 });
         let response = SignalResponse { message: Some(pong) };
         let json = r#"{"pongResp":{"lastPingTimestamp":"5","timestamp":"6"}}"#;
-        assert_eq!(encode_response(&response, encoding), Frame::Text(json.into()));
+        assert_eq!(encode_response(&response, encoding), Some(Frame::Text(json.into())));
+    }
+
+    #[test]
+    fn what_json_cannot_say_is_no_panic() {
+        let track = TrackInfo { source: 32, ..TrackInfo::default() };
+        let published = TrackPublishedResponse { cid: "x".into(), track: Some(track) };
+        let message = signal_response::Message::TrackPublished(published);
+        let response = SignalResponse { message: Some(message) };
+        assert_eq!(encode_response(&response, Encoding::Json), None);
+        assert!(encode_response(&response, Encoding::Binary).is_some());
     }
 
     #[test]

@@ -47,9 +47,12 @@ browser-test: setup-browsers web ## Run the browser tests alone
 # RUSTC_BOOTSTRAP lets the stable toolchain use the sanitizers' flags. `make test` replays the corpora without any.
 fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	@cd sfu/core && for target in $$(cargo fuzz list); do \
-	  echo "==> Fuzzing $$target"; \
-	  RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),60); \
+	@for crate in sfu/core signaling; do \
+	  cd "$(CURDIR)/$$crate"; \
+	  for target in $$(cargo fuzz list); do \
+	    echo "==> Fuzzing $$target"; \
+	    RUSTC_BOOTSTRAP=1 cargo fuzz run "$$target" -- -max_total_time=$(or $(FUZZ_SECONDS),60); \
+	  done; \
 	done
 
 bench: setup ## Run the benchmarks

@@ -16,6 +16,8 @@ pub mod config;
 pub mod data;
 #[cfg(feature = "embedded-sfu")]
 pub mod embedded;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod ids;
 pub mod keys;
 pub mod lessons;

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import type { TestContext } from 'node:test';
 import axe from 'axe-core';
 import { chromium, type Browser, type Locator, type Page } from 'playwright-core';
@@ -5,7 +6,8 @@ import { PATIENCE_MS, eventually } from './eventually.js';
 
 const FLAGS = [
   '--disable-quic',
-  '--use-fake-device-for-media-stream',
+  // Two cameras, so that one can be changed for the other.
+  '--use-fake-device-for-media-stream=device-count=2',
   '--use-fake-ui-for-media-stream',
   // The server is on this machine: without this, Chromium offers and takes no 127.0.0.1 candidates.
   '--allow-loopback-in-peer-connection',
@@ -20,6 +22,24 @@ const FLAGS = [
 export function startBrowser(): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
   return chromium.launch({ executablePath, args: FLAGS, chromiumSandbox: false });
+}
+
+/** The links of a lesson. */
+export interface Links {
+  teacher: string;
+  class: string;
+  schools?: { school: string; class: string }[];
+}
+
+/** Makes a lesson by the API. */
+export async function makeLesson(origin: string, schools: string[] = []): Promise<Links> {
+  const answer = await fetch(`${origin}/api/lessons`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'Rivers', schools }),
+  });
+  assert.equal(answer.status, 201);
+  return (await answer.json()) as Links;
 }
 
 /** One person's or class's page. */
@@ -57,11 +77,16 @@ export class Visitor {
     return new Visitor(page, errors);
   }
 
-  /** Goes through the join form and waits until the lesson's view is connected. */
+  /** Goes through the lobby and waits until the lesson's view is connected. */
   async join(name: string): Promise<void> {
     await this.page.getByLabel('Your name').fill(name);
-    await this.page.getByRole('button', { name: 'Join' }).click();
-    await this.page.getByText('Connected.').waitFor();
+    await this.button('Join').click();
+    await this.connected();
+  }
+
+  /** Waits until the lesson's view is connected. */
+  connected(): Promise<void> {
+    return this.page.getByText('Connected.').waitFor();
   }
 
   button(name: string): Locator {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test, type TestContext } from 'node:test';
 import type { Browser } from 'playwright-core';
-import { Visitor, startBrowser } from './classroom.js';
+import { Visitor, makeLesson, startBrowser } from './classroom.js';
 import { eventually } from './eventually.js';
 import { Server } from './server.js';
 
@@ -20,13 +20,7 @@ describe('a lesson in two browsers', () => {
 
   /** A lesson made by the API, with a teacher and a class in it. */
   async function openLesson(t: TestContext): Promise<{ teacher: Visitor; pupils: Visitor }> {
-    const answer = await fetch(`${server.origin}/api/lessons`, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json' },
-      body: JSON.stringify({ name: 'Rivers' }),
-    });
-    assert.equal(answer.status, 201);
-    const links = (await answer.json()) as { teacher: string; class: string };
+    const links = await makeLesson(server.origin);
     const teacher = await Visitor.open(t, browser, links.teacher);
     const pupils = await Visitor.open(t, browser, links.class);
     await Promise.all([teacher.join('Ms Hill'), pupils.join('Year 5')]);
@@ -113,7 +107,7 @@ describe('a lesson in two browsers', () => {
     assert.equal(await pupils.button('Share slides').count(), 0);
   });
 
-  test('whoever leaves is gone from the others, and can come back', async (t) => {
+  test('whoever leaves is gone from the others, and comes back with one click', async (t) => {
     const { teacher, pupils } = await openLesson(t);
     await teacher.tile('Year 5').waitFor();
     await pupils.button('Leave').click();
@@ -121,8 +115,8 @@ describe('a lesson in two browsers', () => {
     await teacher.tile('Year 5').waitFor({ state: 'detached' });
 
     await pupils.button('Join again').click();
-    await pupils.join('Year 5 again');
-    await teacher.seesMoving(teacher.tile('Year 5 again').locator('video'), 'the class');
+    await pupils.connected();
+    await teacher.seesMoving(teacher.tile('Year 5').locator('video'), 'the class');
   });
 
   test('a link that is no good is refused in plain words', async (t) => {
@@ -144,7 +138,9 @@ describe('a lesson in two browsers', () => {
     const start = await Visitor.open(t, browser, server.origin);
     await start.button('Make a lesson').click();
     await start.page.getByRole('link', { name: 'Open as teacher' }).waitFor();
-    const joining = await Visitor.open(t, browser, `${server.origin}/lesson#invitation=x`);
+    const joining = await Visitor.open(t, browser, (await makeLesson(server.origin)).class);
+    await joining.page.getByText('The microphone hears you.').waitFor();
+    await teacher.button('Change devices').click();
     for (const visitor of [start, joining, teacher]) {
       for (const colorScheme of ['light', 'dark'] as const) {
         await visitor.page.emulateMedia({ colorScheme });
@@ -153,10 +149,17 @@ describe('a lesson in two browsers', () => {
     }
   });
 
-  test('the lesson fits a telephone of 360 pixels', async (t) => {
-    const { pupils } = await openLesson(t);
+  test('lobby and lesson fit a telephone of 360 pixels', async (t) => {
+    const pupils = await Visitor.open(t, browser, (await makeLesson(server.origin)).class);
     await pupils.page.setViewportSize({ width: 360, height: 640 });
-    const width = await pupils.page.evaluate(() => document.documentElement.scrollWidth);
-    assert.ok(width <= 360, `the page is ${width} pixels wide`);
+    const fits = async () => {
+      const width = await pupils.page.evaluate(() => document.documentElement.scrollWidth);
+      assert.ok(width <= 360, `the page is ${width} pixels wide`);
+    };
+    await pupils.page.getByText('The microphone hears you.').waitFor();
+    await fits();
+    await pupils.join('Year 5');
+    await pupils.button('Change devices').click();
+    await fits();
   });
 });

@@ -6,6 +6,9 @@ export type Role = 'teacher' | 'class' | 'pupil' | 'viewer';
 /** The longest name of a lesson or person that the server takes, characters. */
 export const MAX_NAME = 80;
 
+/** The longest name of a school that the server takes, characters. */
+export const MAX_SCHOOL = 64;
+
 /** A lesson that was made, with its links. */
 export interface Lesson {
   name: string;
@@ -42,9 +45,9 @@ export function makeLesson(name: string, schools: string[]): Promise<Lesson> {
   return post<Lesson>('/api/lessons', { name: name || undefined, schools });
 }
 
-/** Turns an invitation into leave to enter. */
-export function join(invitation: string, name: string): Promise<Admission> {
-  return post<Admission>('/api/join', { invitation, name });
+/** Turns an invitation into leave to enter. An empty school leaves it to the invitation. */
+export function join(invitation: string, name: string, school: string): Promise<Admission> {
+  return post<Admission>('/api/join', { invitation, name, school: school || undefined });
 }
 
 /** A school's line may take a while, but nobody waits longer than this. */

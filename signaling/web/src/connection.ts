@@ -1,27 +1,31 @@
 import {
   AudioPresets,
-  LocalAudioTrack,
   Room,
-  ScreenSharePresets,
+  VideoPreset,
   VideoPresets,
-  type LocalTrack,
+  type AudioCaptureOptions,
   type ScreenShareCaptureOptions,
   type TrackPublishOptions,
+  type VideoCaptureOptions,
 } from 'livekit-client';
-import type { Role } from './api.js';
+import { remembered } from './preferences.js';
 
 /** A room with Lectern's media settings: what a thin line and an old laptop carry. */
 export function newRoom(): Room {
+  const speaker = remembered('audiooutput');
   return new Room({
     // Tells the server how large each picture is shown, so that none is sent larger.
     adaptiveStream: true,
     // Encodes only the layers that somebody receives.
     dynacast: true,
-    videoCaptureDefaults: { resolution: VideoPresets.h720.resolution },
-    audioCaptureDefaults: { echoCancellation: true, noiseSuppression: true, autoGainControl: true },
+    videoCaptureDefaults: cameraOptions(),
+    audioCaptureDefaults: microphoneOptions(),
+    ...(speaker !== undefined && { audioOutput: { deviceId: speaker } }),
     publishDefaults: {
       videoCodec: 'vp8',
       simulcast: true,
+      videoEncoding: { maxBitrate: 1_000_000, maxFramerate: 30 },
+      videoSimulcastLayers: CAMERA_LAYERS,
       // 24 kbit/s, and next to nothing in silence. RED would double that on every line, lossy or not.
       audioPreset: AudioPresets.speech,
       dtx: true,
@@ -31,51 +35,38 @@ export function newRoom(): Room {
   });
 }
 
+/** Beneath the full picture: one for tiles, and one that a line of 128 kbit/s carries beside the sound. */
+const CAMERA_LAYERS = [new VideoPreset(320, 180, 90_000, 15), new VideoPreset(640, 360, 300_000, 30)];
+
 /** The longest chat message that is read from others, bytes. */
 const MAX_MESSAGE_BYTES = 16 * 1024;
+
+/** How the microphone is opened. */
+export function microphoneOptions(): AudioCaptureOptions {
+  return { echoCancellation: true, noiseSuppression: true, autoGainControl: true, ...device('audioinput') };
+}
+
+/** How the camera is opened. */
+export function cameraOptions(): VideoCaptureOptions {
+  return { resolution: VideoPresets.h720.resolution, ...device('videoinput') };
+}
+
+/** The device that was chosen last, if it is there: not an exact constraint. */
+function device(kind: MediaDeviceKind): { deviceId?: string } {
+  const deviceId = remembered(kind);
+  return deviceId === undefined ? {} : { deviceId };
+}
 
 /** Slides are still pictures of text: sharp at few frames a second. */
 export const slidesCapture: ScreenShareCaptureOptions = {
   audio: false,
-  contentHint: 'text',
-  resolution: ScreenSharePresets.h1080fps15.resolution,
+  contentHint: 'detail',
+  resolution: { width: 1920, height: 1080, frameRate: 5 },
   selfBrowserSurface: 'include',
 };
 
-/** How slides are sent. */
+/** How slides are sent: in one layer, since a smaller one could not be read. */
 export const slidesPublish: TrackPublishOptions = {
+  simulcast: false,
   screenShareEncoding: { maxBitrate: 1_500_000, maxFramerate: 5 },
 };
-
-/** The devices that could be opened, and why others could not. */
-export interface Captured {
-  tracks: LocalTrack[];
-  problem: unknown;
-}
-
-/**
- * Opens camera and microphone, or whichever of them there is: a school without a camera still takes part.
- * A class starts with its microphone muted, because thirty children are loud.
- */
-export async function capture(room: Room, role: Role): Promise<Captured> {
-  if (role === 'viewer') return { tracks: [], problem: null };
-  const captured = await room.localParticipant.createTracks({ audio: true, video: true }).then(
-    (tracks) => ({ tracks, problem: null }),
-    (problem: unknown) => captureSeparately(room, problem),
-  );
-  if (role !== 'teacher') {
-    await Promise.all(
-      captured.tracks.filter((track) => track instanceof LocalAudioTrack).map((track) => track.mute()),
-    );
-  }
-  return captured;
-}
-
-async function captureSeparately(room: Room, problem: unknown): Promise<Captured> {
-  const attempts = await Promise.allSettled([
-    room.localParticipant.createTracks({ audio: true, video: false }),
-    room.localParticipant.createTracks({ audio: false, video: true }),
-  ]);
-  const tracks = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? attempt.value : []));
-  return { tracks, problem };
-}

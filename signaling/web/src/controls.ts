@@ -1,11 +1,11 @@
 import { RoomEvent, Track, type Room } from 'livekit-client';
 import type { Role } from './api.js';
 import { slidesCapture, slidesPublish } from './connection.js';
-import { button, element } from './dom.js';
+import { button, element, slowButton } from './dom.js';
 import { describeDeviceFailure } from './failure.js';
 import { strings } from './strings.js';
 
-/** The buttons of a lesson: own microphone, camera and slides, sound, and the way out. */
+/** The buttons of a lesson: own microphone, camera and slides, those of other parts, sound, and the way out. */
 export class Controls {
   readonly element: HTMLElement;
   readonly #microphone: HTMLButtonElement;
@@ -16,16 +16,22 @@ export class Controls {
   constructor(
     private readonly room: Room,
     role: Role,
+    others: HTMLButtonElement[],
     private readonly notify: (notice: string) => void,
   ) {
     const { localParticipant } = room;
-    this.#microphone = this.#toggle('microphone', () =>
-      localParticipant.setMicrophoneEnabled(!localParticipant.isMicrophoneEnabled),
+    this.#microphone = this.#toggle(
+      () => localParticipant.setMicrophoneEnabled(!localParticipant.isMicrophoneEnabled),
+      (error) => describeDeviceFailure(error, ['audioinput']),
     );
-    this.#camera = this.#toggle('camera', () =>
-      localParticipant.setCameraEnabled(!localParticipant.isCameraEnabled),
+    this.#camera = this.#toggle(
+      () => localParticipant.setCameraEnabled(!localParticipant.isCameraEnabled),
+      (error) => describeDeviceFailure(error, ['videoinput']),
     );
-    this.#slides = this.#toggle('slides', () => this.#shareSlides());
+    this.#slides = this.#toggle(
+      () => this.#shareSlides(),
+      () => strings.devices.slides,
+    );
     // Browsers play no sound before a click; the one on "Join" nearly always counts.
     this.#sound = button(strings.lesson.playSound, () => void room.startAudio());
     const leave = button(strings.lesson.leave, () => void room.disconnect());
@@ -39,6 +45,7 @@ export class Controls {
       this.#microphone,
       this.#camera,
       this.#slides,
+      ...others,
       this.#sound,
       leave,
     );
@@ -58,22 +65,16 @@ export class Controls {
     this.#sound.hidden = this.room.canPlaybackAudio;
   }
 
-  /** A button that is disabled while what it started is under way, so that clicks do not pile up. */
-  #toggle(name: string, change: () => Promise<unknown>): HTMLButtonElement {
-    const made = button('', async () => {
-      made.disabled = true;
+  #toggle(change: () => Promise<unknown>, describe: (error: unknown) => string): HTMLButtonElement {
+    return slowButton('', async () => {
       this.notify('');
       try {
         await change();
       } catch (error) {
-        this.notify(name === 'slides' ? strings.devices.slides : describeDeviceFailure(error));
-      } finally {
-        made.disabled = false;
-        this.refresh();
+        this.notify(describe(error));
       }
+      this.refresh();
     });
-    made.name = name;
-    return made;
   }
 
   async #shareSlides(): Promise<void> {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ConnectionError, DisconnectReason } from 'livekit-client';
 import { Refused, Unreachable } from './api.js';
-import { describeEnd, describeFailure } from './failure.js';
+import { describeDeviceFailures, describeEnd, describeFailure } from './failure.js';
 import { strings } from './strings.js';
 
 test('a failure to join is told apart by what one can do about it', () => {
@@ -35,4 +35,22 @@ test('an end that nobody asked for counts as a lost connection', () => {
     [undefined, ended.lost],
   ];
   for (const [reason, words] of cases) assert.equal(describeEnd(reason), words, String(reason));
+});
+
+test('each camera and microphone that does not start has its reason', () => {
+  const { devices } = strings;
+  const error = (name: string) => Object.assign(new Error(), { name });
+  const cases: [string | null, string | null, string][] = [
+    [null, null, ''],
+    ['NotAllowedError', 'NotAllowedError', devices.denied('camera and microphone')],
+    ['NotFoundError', null, devices.missing('camera')],
+    [null, 'NotReadableError', devices.busy('microphone')],
+    ['NotFoundError', 'AbortError', `${devices.missing('camera')} ${devices.failed('microphone')}`],
+  ];
+  for (const [camera, microphone, words] of cases) {
+    const problems = { videoinput: camera, audioinput: microphone };
+    const problem = (input: keyof typeof problems) =>
+      problems[input] === null ? undefined : error(problems[input]);
+    assert.equal(describeDeviceFailures({ problem }), words);
+  }
 });

@@ -1,5 +1,6 @@
 import { ConnectionError, ConnectionErrorReason, DisconnectReason, MediaDeviceFailure } from 'livekit-client';
 import { Refused, Unreachable } from './api.js';
+import type { Capture, Input } from './capture.js';
 import { strings } from './strings.js';
 
 /** Says in plain words why a lesson could not be made or joined. */
@@ -64,17 +65,29 @@ export function describeEnd(reason: DisconnectReason | undefined): string {
   }
 }
 
-/** Says in plain words why a camera or microphone did not start. */
-export function describeDeviceFailure(error: unknown): string {
-  if (!globalThis.isSecureContext) return strings.devices.insecure;
-  switch (MediaDeviceFailure.getFailure(error)) {
+/** Says in plain words why these devices did not start. */
+export function describeDeviceFailure(error: unknown, inputs: Input[]): string {
+  const words = strings.devices;
+  if (globalThis.isSecureContext === false) return words.insecure(location.hostname);
+  const what = inputs.map((input) => words.inputs[input]).join(words.and);
+  switch (MediaDeviceFailure.getFailure(error as Error)) {
     case MediaDeviceFailure.PermissionDenied:
-      return strings.devices.denied;
+      return words.denied(what);
     case MediaDeviceFailure.NotFound:
-      return strings.devices.missing;
+      return words.missing(what);
     case MediaDeviceFailure.DeviceInUse:
-      return strings.devices.busy;
+      return words.busy(what);
     default:
-      return strings.devices.failed;
+      return words.failed(what);
   }
 }
+
+/** Says why camera or microphone are not open, or nothing. What they have in common is said once. */
+export function describeDeviceFailures(capture: Pick<Capture, 'problem'>): string {
+  const failed = INPUTS.filter((input) => capture.problem(input) !== undefined);
+  const together = new Set(failed.map((input) => describeDeviceFailure(capture.problem(input), failed)));
+  if (together.size === 1) return [...together].join();
+  return failed.map((input) => describeDeviceFailure(capture.problem(input), [input])).join(' ');
+}
+
+const INPUTS: Input[] = ['videoinput', 'audioinput'];

@@ -1,9 +1,10 @@
 import './style.css';
+import { Capture, type Input } from './capture.js';
 import { element } from './dom.js';
 import { endView } from './end.js';
 import { invitationOf } from './invitation.js';
-import { joinView } from './join.js';
 import { openLesson } from './lesson.js';
+import { lobbyView, type Entry } from './lobby.js';
 import { startView } from './start.js';
 import { strings } from './strings.js';
 
@@ -23,14 +24,20 @@ function show(view: HTMLElement): void {
 function enter(): void {
   const invitation = invitationOf(location.hash);
   if (location.pathname !== '/lesson') show(startView());
-  else if (invitation === null) show(element('main', { className: 'narrow' }, strings.join.noInvitation));
-  else {
-    show(
-      joinView(invitation, (admission) => {
-        show(openLesson(admission, (message) => show(endView(message, enter))));
-      }),
-    );
-  }
+  else if (invitation === null) show(element('main', { className: 'narrow' }, strings.lobby.noInvitation));
+  else show(lobbyView(invitation, attend));
+}
+
+function attend(entry: Entry): void {
+  show(openLesson(entry, (message) => show(endView(message, () => attend(anew(entry)), enter))));
+}
+
+/** The same person again, with devices opened anew. */
+function anew({ admission, on }: Entry): Entry {
+  const capture = new Capture();
+  const inputs: Input[] = on.videoinput ? ['audioinput', 'videoinput'] : ['audioinput'];
+  const captured = admission.role === 'viewer' ? Promise.resolve() : capture.open(inputs);
+  return { admission, capture, captured, on };
 }
 
 // Another link in the same window is another lesson: start over, and leave this one on the way.

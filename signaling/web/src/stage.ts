@@ -1,8 +1,12 @@
 import { RoomEvent, Track, type Participant, type RemoteTrack, type Room } from 'livekit-client';
 import { element } from './dom.js';
 import { Picture } from './picture.js';
+import { Spotlight, type Candidate } from './spotlight.js';
 import { strings } from './strings.js';
 import { Tile, isTeacher, nameOf } from './tile.js';
+
+/** How tiles are laid out: one of them large, or all the same size. */
+export type View = 'speaker' | 'grid';
 
 /**
  * What is seen and heard of a room: the slides, large, and a tile for each participant. `refresh` brings it to
@@ -14,6 +18,9 @@ export class Stage {
   readonly #list = element('ul', { className: 'tiles', ariaLabel: strings.lesson.participants });
   readonly #sounds = element('div', { hidden: true });
   readonly #tiles = new Map<string, Tile>();
+  readonly #spotlight = new Spotlight();
+  #spotlightTimer: number | undefined;
+  #view: View = 'speaker';
 
   constructor(private readonly room: Room) {
     this.element = element('div', { className: 'stage' }, this.#slides.element, this.#list, this.#sounds);
@@ -23,6 +30,16 @@ export class Stage {
     room.on(RoomEvent.TrackUnsubscribed, (track: RemoteTrack) => {
       if (track.kind === Track.Kind.Audio) track.detach().forEach((sound) => sound.remove());
     });
+  }
+
+  /** How the tiles are laid out. Slides are large in either view. */
+  get view(): View {
+    return this.#view;
+  }
+
+  set view(view: View) {
+    this.#view = view;
+    this.element.classList.toggle('speaker-view', view === 'speaker');
   }
 
   /** Shows the room as it is now. */
@@ -36,6 +53,20 @@ export class Stage {
     }
     this.#slides.refresh(present);
     this.element.classList.toggle('with-slides', this.#slides.large);
+    this.#feature(present);
+  }
+
+  /** Marks the tile that the speaker view shows large. Which one that is must not depend on the view. */
+  #feature(present: Participant[]): void {
+    const now = performance.now();
+    const chosen = this.#spotlight.choose(present.map(candidate), now);
+    for (const participant of present) {
+      const { classList } = this.#tiles.get(participant.sid)?.element ?? {};
+      classList?.toggle('featured', participant.identity === chosen);
+    }
+    clearTimeout(this.#spotlightTimer);
+    const { wakeAt } = this.#spotlight;
+    if (wakeAt !== undefined) this.#spotlightTimer = window.setTimeout(() => this.refresh(), wakeAt - now);
   }
 
   #removeAbsent(present: Set<string>): void {
@@ -54,6 +85,11 @@ export class Stage {
     if (isTeacher(participant)) this.#list.prepend(tile.element);
     else this.#list.insertBefore(tile.element, own);
   }
+}
+
+function candidate(participant: Participant): Candidate {
+  const { identity, isLocal, isSpeaking, audioLevel } = participant;
+  return { identity, isLocal, isSpeaking, audioLevel, isTeacher: isTeacher(participant) };
 }
 
 /** The shared screen of whoever shares one. */

@@ -24,12 +24,20 @@ export const strings = {
     closed: 'On this server only its administrators make lessons. Ask them for a link.',
   },
 
-  join: {
+  lobby: {
     heading: 'Join the lesson',
+    roles: { teacher: 'teacher', class: 'class', pupil: 'pupil', viewer: 'guest who only watches' },
     name: 'Your name, or the name of your class',
-    devices: 'The browser will ask whether this page may use the camera and the microphone.',
+    school: 'Your school (optional)',
+    cameraOn: 'Join with the camera on',
+    microphoneOn: 'Join with the microphone on',
     join: 'Join',
-    again: 'Join again',
+    check: 'Camera and microphone',
+    preview: 'What your camera sees',
+    level: 'Microphone level',
+    speak: 'Say something: the bar shows how loud you are.',
+    heard: 'The microphone hears you.',
+    again: 'Try again',
     noInvitation: 'This link is not complete. Ask for the whole link of the lesson.',
   },
 
@@ -48,8 +56,20 @@ export const strings = {
     shareSlides: 'Share slides',
     stopSlides: 'Stop sharing',
     playSound: 'Turn sound on',
+    gridView: 'Show all the same size',
+    speakerView: 'Show the speaker large',
+    devices: 'Change devices',
     leave: 'Leave',
     controls: 'Your camera, microphone and slides',
+  },
+
+  hands: {
+    heading: 'Raised hands',
+    raise: 'Raise hand',
+    lower: 'Lower hand',
+    lowerOf: (name: string) => `Lower the hand of ${name}`,
+    raised: (name: string) => `${name} raised a hand.`,
+    failed: 'That did not reach the server. Try again.',
   },
 
   chat: {
@@ -65,7 +85,9 @@ export const strings = {
     connecting: 'Connecting…',
     connected: (others: number) =>
       others === 0 ? 'Connected. Nobody else is here yet.' : `Connected. ${others + 1} are in the lesson.`,
+    interrupted: 'The connection to the server is interrupted. Trying again…',
     reconnecting: 'The connection was lost. Trying again…',
+    offline: 'This device is not connected to the internet. Trying again as soon as it is…',
   },
 
   failure: {
@@ -86,17 +108,25 @@ export const strings = {
     over: 'The lesson is over.',
     shutdown: 'The server is being restarted. Join again in a minute.',
     lost: 'The connection was lost.',
+    again: 'Join again',
+    lobby: 'Check camera and microphone first',
   },
 
   devices: {
-    insecure:
-      'Browsers allow camera and microphone on https pages only: open the https address of this server.',
-    denied: 'The browser does not allow this page to use the camera and the microphone.',
-    missing: 'No camera or microphone was found.',
-    busy: 'The camera or the microphone is in use by another program.',
-    failed: 'The camera or the microphone did not start.',
+    inputs: { videoinput: 'camera', audioinput: 'microphone' },
+    and: ' and ',
+    kinds: { videoinput: 'Camera', audioinput: 'Microphone', audiooutput: 'Speaker' },
+    unnamed: (number: number) => `Device ${number}`,
+    insecure: (host: string) =>
+      `Browsers allow camera and microphone on https pages only: open the https address of this server, usually https://${host}:7443`,
+    denied: (what: string) =>
+      `The browser does not allow this page to use the ${what}. Allow it in the browser, beside the address of this page, then try again.`,
+    missing: (what: string) => `The ${what} could not be found.`,
+    busy: (what: string) => `Another program uses the ${what}. Close it, then try again.`,
+    failed: (what: string) => `The ${what} did not start.`,
     notSent: 'Others may not see or hear you: the camera or the microphone could not be sent.',
     stillJoined: (problem: string) => `${problem} You can still see and hear the lesson.`,
     slides: 'The slides could not be shared.',
+    speaker: 'The sound could not be moved to that speaker.',
   },
 };

@@ -20,8 +20,12 @@ export class DeviceFields {
       this.#selects.set(kind, select);
       this.element.append(field(strings.devices.kinds[kind], select));
     }
-    // The page lives as long as the lists: nothing takes this listener away.
-    navigator.mediaDevices?.addEventListener('devicechange', () => void this.refresh());
+    const update = () => {
+      // The view that held the lists is gone.
+      if (!this.element.isConnected) navigator.mediaDevices.removeEventListener('devicechange', update);
+      else void this.refresh();
+    };
+    navigator.mediaDevices?.addEventListener('devicechange', update);
     void this.refresh();
   }
 

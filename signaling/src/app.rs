@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use crate::certificate::{CertificateError, SelfSigned};
 use crate::clock::{self, WallClock};
 use crate::config::Config;
+use crate::connections::Connections;
 use crate::keys::KeysError;
 use crate::listen::{self, ListenError};
 use crate::metrics::Metrics;
@@ -83,6 +84,7 @@ impl App {
         let rooms = Rooms::new(config.limits.clone(), WallClock::system(), keys::random_number());
         let (service, rooms) = Service::start(rooms, sfu.link, metrics.clone());
         let ready = Arc::new(AtomicBool::new(true));
+        let connections = Connections::new(config.bounds, metrics.clone());
         let router = router(AppState {
             service: service.clone(),
             keys,
@@ -90,6 +92,7 @@ impl App {
             page: Arc::new(Page::built()),
             open_lessons: config.open_lessons,
             lesson_ttl: config.lesson_ttl,
+            request_timeout: config.bounds.request,
             further_metrics: sfu.metrics,
             ready: ready.clone(),
         });
@@ -99,9 +102,11 @@ impl App {
             let certificate =
                 SelfSigned::keep(&config.state_dir, &addresses::of_interfaces()?, clock::unix_seconds())?;
             let tls = certificate.server_config()?;
-            listeners.push(tokio::spawn(listen::serve_https(https, router.clone(), tls, handle.clone())));
+            let serving =
+                listen::serve_https(https, router.clone(), tls, connections.clone(), handle.clone());
+            listeners.push(tokio::spawn(serving));
         }
-        listeners.push(tokio::spawn(listen::serve_http(http, router, handle.clone())));
+        listeners.push(tokio::spawn(listen::serve_http(http, router, connections, handle.clone())));
         Ok(Self {
             http: http_addr,
             https: https_addr,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::connections::Bounds;
 use crate::keys::{Keys, KeysError};
 use crate::limits::Limits;
 
@@ -61,6 +62,11 @@ pub struct Knobs {
     #[arg(long, env = "LECTERN_MAX_TRACKS", value_name = "COUNT")]
     pub max_tracks: Option<usize>,
 
+    /// Most TCP connections at a time over http and https, 16..=100000: each device of a lesson keeps one. The
+    /// process may open as many files (`ulimit -n`). Default 4096.
+    #[arg(long, env = "LECTERN_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<usize>,
+
     /// How long a participant stays whose WebSocket was lost, seconds, 0..=600. Default 20.
     #[arg(long, env = "LECTERN_ABSENCE_S", value_name = "SECONDS")]
     pub absence_s: Option<u64>,
@@ -106,6 +112,8 @@ pub struct Config {
     pub lesson_ttl: Duration,
     /// Bounds of rooms.
     pub limits: Limits,
+    /// Bounds of connections.
+    pub bounds: Bounds,
     /// What is logged.
     pub log_filter: String,
     /// How log lines are written.
@@ -159,6 +167,12 @@ impl Config {
                 86_400,
             )?,
         };
+        let max_connections = flags.max_connections.or(file.max_connections);
+        let bounds = Bounds::default();
+        let bounds = Bounds {
+            connections: count("max_connections", max_connections, bounds.connections, 100_000, 16)?,
+            ..bounds
+        };
         let lesson_ttl_h = flags.lesson_ttl_h.or(file.lesson_ttl_h).unwrap_or(168);
         in_range("lesson_ttl_h", lesson_ttl_h, 1, 8760)?;
         let https = flags.https.or(file.https).unwrap_or(true);
@@ -172,6 +186,7 @@ impl Config {
             key_file,
             lesson_ttl: Duration::from_secs(lesson_ttl_h * 3600),
             limits,
+            bounds,
             log_filter: flags.log_filter.or(file.log_filter).unwrap_or_else(|| "info".to_owned()),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
         })
@@ -235,6 +250,7 @@ mod tests {
         let error = file("room_capacity = 1").unwrap_err().to_string();
         assert_eq!(error, "room_capacity is 1: choose 2 to 1000");
         assert!(file("lesson_ttl_h = 0").is_err() && file("absence_s = 601").is_err());
+        assert!(file("max_connections = 15").is_err());
         assert!(toml::from_str::<Knobs>("room_capcity = 9").is_err());
     }
 }

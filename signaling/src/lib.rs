@@ -13,6 +13,7 @@ pub mod certificate;
 mod client;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod data;
 #[cfg(feature = "embedded-sfu")]
 pub mod embedded;

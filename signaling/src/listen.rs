@@ -5,11 +5,13 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::{Extension, Router};
-use axum_server::Handle;
-use axum_server::accept::NoDelayAcceptor;
+use axum_server::accept::DefaultAcceptor;
 use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
+use axum_server::{Handle, Server};
+use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
 
+use crate::connections::{Bounds, Connections};
 use crate::server::Secure;
 
 /// A listener could not be opened.
@@ -47,9 +49,14 @@ pub fn bind(addr: SocketAddr, knob: &'static str) -> Result<TcpListener, ListenE
     })
 }
 
-/// Serves http until `handle` stops it. Signal messages are small and must not wait for each other: no Nagle.
-pub async fn serve_http(listener: TcpListener, router: Router, handle: Handle<SocketAddr>) -> io::Result<()> {
-    let server = axum_server::from_tcp(listener)?.http1_only().acceptor(NoDelayAcceptor::new());
+/// Serves http until `handle` stops it.
+pub async fn serve_http(
+    listener: TcpListener,
+    router: Router,
+    connections: Connections,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
+    let server = server(listener, connections.bounds())?.acceptor(connections.over(DefaultAcceptor::new()));
     server.handle(handle).serve(router.into_make_service()).await
 }
 
@@ -58,9 +65,18 @@ pub async fn serve_https(
     listener: TcpListener,
     router: Router,
     tls: Arc<ServerConfig>,
+    connections: Connections,
     handle: Handle<SocketAddr>,
 ) -> io::Result<()> {
-    let acceptor = RustlsAcceptor::new(RustlsConfig::from_config(tls)).acceptor(NoDelayAcceptor::new());
-    let server = axum_server::from_tcp(listener)?.http1_only().acceptor(acceptor);
+    let bounds = connections.bounds();
+    let tls = RustlsAcceptor::new(RustlsConfig::from_config(tls)).handshake_timeout(bounds.head);
+    let server = server(listener, bounds)?.acceptor(connections.over(tls));
     server.handle(handle).serve(router.layer(Extension(Secure)).into_make_service()).await
+}
+
+/// HTTP/1.1 alone. hyper has a timeout for heads of its own, but it sleeps without a timer.
+fn server(listener: TcpListener, bounds: Bounds) -> io::Result<Server<SocketAddr>> {
+    let mut server = axum_server::from_tcp(listener)?.http1_only();
+    server.http_builder().http1().timer(TokioTimer::new()).header_read_timeout(bounds.head);
+    Ok(server)
 }

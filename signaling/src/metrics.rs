@@ -16,6 +16,10 @@ pub struct Metrics {
     pub messages: IntCounterVec,
     /// Data messages between participants, by outcome: `relayed`, or why not.
     pub data: IntCounterVec,
+    /// Open TCP connections.
+    pub connections: IntGauge,
+    /// TCP connections closed before their first byte, by reason.
+    pub connections_refused: IntCounterVec,
     /// Clients dropped because they did not read their messages.
     pub slow_clients: IntCounter,
     rooms: IntGauge,
@@ -32,6 +36,13 @@ impl Metrics {
             refused: counters(&registry, "refused_total", "Requests refused at the door", "reason"),
             messages: counters(&registry, "messages_total", "Signal messages", "direction"),
             data: counters(&registry, "data_messages_total", "Data messages of participants", "outcome"),
+            connections: gauge(&registry, "connections", "Open TCP connections"),
+            connections_refused: counters(
+                &registry,
+                "connections_refused_total",
+                "TCP connections closed before their first byte",
+                "reason",
+            ),
             slow_clients: registered(
                 &registry,
                 IntCounter::with_opts(opts("slow_clients_total", "Clients dropped for not reading")),

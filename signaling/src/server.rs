@@ -11,9 +11,10 @@ use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use livekit_protocol::JoinRequest;
@@ -47,6 +48,8 @@ pub struct AppState {
     pub open_lessons: bool,
     /// How long the links of a lesson last.
     pub lesson_ttl: Duration,
+    /// A request must be read and answered within this time.
+    pub request_timeout: Duration,
     /// Metrics of what else runs in this process, in Prometheus' text form.
     pub further_metrics: Option<FurtherMetrics>,
     /// Whether new participants are welcome: false while the server stops.
@@ -71,7 +74,19 @@ pub fn router(state: AppState) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(state.clone(), in_time))
         .with_state(state)
+}
+
+/// Gives up on a client that sends its request's body too slowly.
+async fn in_time(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    match tokio::time::timeout(state.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            state.metrics.refused.with_label_values(&["too_slow"]).inc();
+            (StatusCode::REQUEST_TIMEOUT, [(header::CONNECTION, "close")]).into_response()
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

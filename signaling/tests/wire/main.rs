@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests as tests")]
 
+mod connections;
 mod http;
 mod signal;
 mod support;

@@ -22,6 +22,7 @@ use sfu_protocol::control::{FromSfu, ToSfu};
 use sfu_protocol::ids::TransportId;
 use signaling::auth::{self, Claims, VideoGrant};
 use signaling::clock::{self, WallClock};
+use signaling::connections::{Bounds, Connections};
 use signaling::keys::Keys;
 use signaling::limits::Limits;
 use signaling::listen;
@@ -60,6 +61,10 @@ impl Server {
     }
 
     pub(crate) async fn start_with(limits: Limits, open_lessons: bool) -> Self {
+        Self::start_bounded(limits, open_lessons, Bounds::default()).await
+    }
+
+    pub(crate) async fn start_bounded(limits: Limits, open_lessons: bool, bounds: Bounds) -> Self {
         let keys = Arc::new(Keys::parse("test: secret\nother: hidden").unwrap());
         let metrics = Arc::new(Metrics::new());
         let (link, sfu) = fake_sfu();
@@ -72,12 +77,14 @@ impl Server {
             page: Arc::new(Page::built()),
             open_lessons,
             lesson_ttl: Duration::from_secs(3600),
+            request_timeout: bounds.request,
             further_metrics: None,
             ready: Arc::new(true.into()),
         };
         let listener = listen::bind("127.0.0.1:0".parse().unwrap(), "any").unwrap();
         let addr = listener.local_addr().unwrap();
-        tokio::spawn(listen::serve_http(listener, router(state), Handle::new()));
+        let connections = Connections::new(bounds, metrics.clone());
+        tokio::spawn(listen::serve_http(listener, router(state), connections, Handle::new()));
         Self { addr, keys, metrics, service, sfu }
     }
 

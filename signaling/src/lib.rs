@@ -28,6 +28,7 @@ pub mod metrics;
 mod negotiation;
 pub mod outbox;
 pub mod page;
+mod people;
 mod profile;
 mod room;
 pub mod rooms;

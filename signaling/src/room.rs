@@ -16,6 +16,7 @@ use crate::data::{self, Channel, DataError};
 use crate::ids::SocketId;
 use crate::limits::{MAX_WISHES, PING_INTERVAL, PING_TIMEOUT};
 use crate::outbox::Farewell;
+use crate::people::Speakers;
 use crate::session::{Context, Reaction, Session, Wanted};
 use crate::track::{AUDIO_MIME, VIDEO_MIME};
 
@@ -32,6 +33,7 @@ pub(crate) struct Room {
     sessions: BTreeMap<TransportId, Session>,
     /// Who publishes a track that others may receive, by the track's sid.
     publishers: HashMap<String, (TransportId, TrackId)>,
+    pub(crate) speakers: Speakers,
     /// When the room closes. None while anybody is in it.
     pub(crate) closes: Option<Instant>,
 }
@@ -48,6 +50,7 @@ impl Room {
             created_millis: context.unix_millis,
             sessions: BTreeMap::new(),
             publishers: HashMap::new(),
+            speakers: Speakers::default(),
             closes: Some(context.now + context.limits.empty_room),
         }
     }
@@ -64,6 +67,14 @@ impl Room {
         self.sessions.values()
     }
 
+    pub(crate) fn session(&self, id: TransportId) -> Option<&Session> {
+        self.sessions.get(&id)
+    }
+
+    pub(crate) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
+        self.sessions.values_mut()
+    }
+
     pub(crate) fn with_identity(&self, identity: &str) -> Option<TransportId> {
         self.sessions.values().find(|session| session.profile.identity == identity).map(|session| session.id)
     }
@@ -77,6 +88,7 @@ impl Room {
         self.closes = None;
         self.sessions.insert(id, session);
         context.out.tell(socket, self.join_response(id));
+        self.introduce_speakers(context, id);
 
         let all: Vec<_> = self.publishers.values().copied().collect();
         if self.sessions[&id].auto_subscribe {
@@ -124,11 +136,13 @@ impl Room {
         mid_to_track: Vec<(String, TrackId)>,
     ) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
+        let carried = mid_to_track.iter().map(|(_, track)| *track);
+        let received: Vec<_> = carried.filter(|track| session.wants(*track)).collect();
         let changes = session.answered(context, offer_id, sdp, mid_to_track);
+        self.received(context, &received);
         if changes.started.is_empty() && changes.ended.is_empty() {
             return;
         }
-        let hidden = session.profile.grant.hidden;
         for (track, sid) in &changes.ended {
             self.publishers.remove(sid);
             self.sessions.values_mut().for_each(|session| {
@@ -137,7 +151,7 @@ impl Room {
         }
         // Clients refuse a track of a participant that they have not been told of: first tell, then send.
         self.tell_others(context, id);
-        if !hidden {
+        if !self.sessions[&id].profile.grant.hidden {
             for track in changes.started {
                 self.publish(context, id, track);
             }

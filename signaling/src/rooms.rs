@@ -234,6 +234,16 @@ impl Rooms {
                 let (room, mut context) = self.room_of(now, transport).ok_or(DataError::UnknownSender)?;
                 return room.relay(&mut context, transport, &channel, &bytes);
             }
+            FromSfu::Speakers { room, speakers } => {
+                if let Some((room, mut context)) = self.room(now, room) {
+                    room.speak(&mut context, &speakers);
+                }
+            }
+            FromSfu::LinkQuality { room, links } => {
+                if let Some((room, mut context)) = self.room(now, room) {
+                    room.links(&mut context, &links);
+                }
+            }
             FromSfu::Draining => self.draining = true,
         }
         Ok(())

@@ -364,9 +364,24 @@ impl Session {
         self.wanted.insert(track, wanted).is_none()
     }
 
+    /// Whether it wants a track.
+    pub(crate) fn wants(&self, track: TrackId) -> bool {
+        self.wanted.contains_key(&track)
+    }
+
     /// Notes that a track is no longer wanted. False: it was not.
     pub(crate) fn forget(&mut self, track: TrackId) -> bool {
         self.wanted.remove(&track).is_some()
+    }
+
+    /// Whether it is told who speaks: it may hear them.
+    pub(crate) fn may_hear(&self) -> bool {
+        self.profile.grant.may_subscribe()
+    }
+
+    /// What it publishes.
+    pub(crate) fn tracks_mut(&mut self) -> impl Iterator<Item = &mut Track> {
+        self.tracks.iter_mut()
     }
 
     /// The tracks that others may receive.

@@ -25,6 +25,8 @@ pub(crate) struct Track {
     /// Whether its sender shall fall silent with the room.
     dtx: bool,
     pub(crate) state: TrackState,
+    /// Whether its publisher was told that somebody receives it.
+    pub(crate) received: bool,
     /// What the others are told.
     pub(crate) info: TrackInfo,
 }
@@ -79,6 +81,7 @@ impl Track {
             cid: request.cid.clone(),
             dtx: wants_dtx(request),
             state: TrackState::Announced,
+            received: false,
             info: track_info(request, sid, kind),
         })
     }

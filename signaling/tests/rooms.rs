@@ -10,13 +10,14 @@ use livekit_protocol::request_response::Reason;
 use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
-    AddTrackRequest, ClientInfo, ConnectionSettings, DataPacket, DisconnectReason, JoinRequest,
-    ParticipantInfo, SessionDescription, TrackSource, TrackType, UpdateParticipantMetadata,
+    AddTrackRequest, ClientInfo, ConnectionQuality, ConnectionSettings, DataPacket, DisconnectReason,
+    JoinRequest, ParticipantInfo, SessionDescription, TrackSource, TrackType, UpdateParticipantMetadata,
     UpdateSubscription, UserPacket, data_packet, participant_info,
 };
 use prost::Message as _;
 use sfu_protocol::control::{CloseReason, FromSfu, ToSfu};
-use sfu_protocol::ids::{TrackId, TransportId};
+use sfu_protocol::ids::{RoomId, TrackId, TransportId};
+use sfu_protocol::people::{LinkQuality, Speaker};
 use signaling::auth::{Claims, VideoGrant};
 use signaling::clock::WallClock;
 use signaling::data::DataError;
@@ -535,4 +536,115 @@ fn a_school_shares_its_link_and_others_have_their_own() {
     assert_eq!(link(1, &[("lectern.school", "Hill")]), "Hill");
     assert_eq!(link(2, &[("lectern.school", "Hill"), ("lectern.link", "Hill 2")]), "Hill 2");
     assert_ne!(link(3, &[]), link(4, &[]));
+}
+
+/// Who a client was told speaks or does not: sid, level, active.
+fn speakers(lesson: &mut Lesson, socket: SocketId) -> Vec<(String, f32, bool)> {
+    let changes = lesson.take(socket, |message| match message {
+        Response::SpeakersChanged(changed) => Some(changed.speakers),
+        _ => None,
+    });
+    changes.into_iter().flatten().map(|speaker| (speaker.sid, speaker.level, speaker.active)).collect()
+}
+
+#[test]
+fn clients_are_told_what_changed_about_who_speaks() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    let deaf = lesson.join(3, VideoGrant { can_subscribe: Some(false), ..grant() }, offering()).unwrap();
+    let hidden = lesson.join(4, VideoGrant { hidden: true, ..grant() }, offering()).unwrap();
+    let room = lesson
+        .commands(|command| match command {
+            ToSfu::OpenRoom { room } => Some(room),
+            _ => None,
+        })
+        .remove(0);
+    let [a, b, h] = [ana, ben, hidden].map(|socket| lesson.transports[&socket]);
+    let sids = [ana, ben].map(|socket| {
+        let joined = lesson.take(socket, |message| match message {
+            Response::Join(join) => Some(join.participant.unwrap().sid),
+            _ => None,
+        });
+        joined[0].clone()
+    });
+    let [ana_sid, ben_sid] = sids;
+    lesson.told.clear();
+
+    let is = |sid: &String, level: f32| (sid.clone(), level, level > 0.0);
+    for (speaking, told) in [
+        (vec![(a, 2)], vec![is(&ana_sid, 0.25)]),
+        (vec![(a, 2), (b, 8)], vec![is(&ben_sid, 1.0)]),
+        (vec![(a, 3), (b, 8), (h, 8)], vec![is(&ana_sid, 0.375)]),
+        (vec![(b, 8)], vec![is(&ana_sid, 0.0)]),
+        (vec![(b, 8)], vec![]),
+    ] {
+        let named = speaking.iter().map(|&(transport, level)| Speaker { transport, level });
+        lesson.sfu(FromSfu::Speakers { room, speakers: named.collect() }).unwrap();
+        for socket in [ana, ben, hidden] {
+            assert_eq!(speakers(&mut lesson, socket), told, "{speaking:?}");
+        }
+        assert_eq!(speakers(&mut lesson, deaf), []);
+    }
+    let late = lesson.enter(5);
+    assert_eq!(speakers(&mut lesson, late), [is(&ben_sid, 1.0)]);
+    lesson.sfu(FromSfu::Speakers { room: RoomId(u64::MAX), speakers: Vec::new() }).unwrap();
+}
+
+#[test]
+fn clients_are_told_how_good_the_links_are() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    let hidden = lesson.join(3, VideoGrant { hidden: true, ..grant() }, offering()).unwrap();
+    let room = lesson
+        .commands(|command| match command {
+            ToSfu::OpenRoom { room } => Some(room),
+            _ => None,
+        })
+        .remove(0);
+    lesson.told.clear();
+    let scores =
+        [(lesson.transports[&ana], 100), (lesson.transports[&ben], 20), (lesson.transports[&hidden], 50)];
+    let gone = (TransportId(u64::MAX), 0);
+    let links = scores.into_iter().chain([gone]).map(|(transport, score)| LinkQuality {
+        transport,
+        score,
+        rtt_ms: Some(80),
+        loss: 0,
+    });
+    lesson.sfu(FromSfu::LinkQuality { room, links: links.collect() }).unwrap();
+    let (excellent, poor, good) =
+        (ConnectionQuality::Excellent, ConnectionQuality::Poor, ConnectionQuality::Good);
+    for (socket, expected) in [
+        (ana, vec![(excellent, 5.0), (poor, 1.8)]),
+        (ben, vec![(excellent, 5.0), (poor, 1.8)]),
+        (hidden, vec![(excellent, 5.0), (poor, 1.8), (good, 3.0)]),
+    ] {
+        let told = lesson.take(socket, |message| match message {
+            Response::ConnectionQuality(update) => Some(update.updates),
+            _ => None,
+        });
+        let told: Vec<_> = told[0].iter().map(|link| (link.quality(), link.score)).collect();
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn a_publisher_is_told_once_that_its_track_is_received() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    let (track, sid) = lesson.publish(ana, camera());
+    let told = |lesson: &mut Lesson| {
+        lesson.take(ana, |message| match message {
+            Response::TrackSubscribed(subscribed) => Some(subscribed.track_sid),
+            _ => None,
+        })
+    };
+    assert_eq!(told(&mut lesson), Vec::<String>::new(), "its own answer is no receiver's");
+    lesson.answer(ben, &[track]);
+    assert_eq!(told(&mut lesson), [sid]);
+    let late = lesson.enter(3);
+    for receiver in [ben, late] {
+        lesson.answer(receiver, &[track]);
+    }
+    assert_eq!(told(&mut lesson), Vec::<String>::new());
 }

@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RoomId, TrackId, TransportId};
+use crate::people::{LinkQuality, Speaker};
 
 /// Longest session description that the SFU reads, bytes. A browser's offer for fifty tracks is ~60 kB.
 pub const MAX_SDP_BYTES: usize = 256 * 1024;
@@ -157,6 +158,23 @@ pub enum FromSfu {
     },
     /// The SFU is about to stop: no new rooms; the ones here end at its deadline.
     Draining,
+    /// Who speaks in a room, whenever that or a level has changed; at most each 300 ms. Who is not named any
+    /// more has stopped.
+    Speakers {
+        /// The room.
+        room: RoomId,
+        /// All who speak now, those who began first in front; at most
+        /// [`MAX_SPEAKERS`](crate::people::MAX_SPEAKERS).
+        speakers: Vec<Speaker>,
+    },
+    /// How well packets pass: of those whose [`LinkClass`](crate::people::LinkClass) has changed, looked at
+    /// each 5 s, and of everyone each 10 s.
+    LinkQuality {
+        /// The room.
+        room: RoomId,
+        /// One for each participant that there is something to say about.
+        links: Vec<LinkQuality>,
+    },
 }
 
 /// A track that a client has announced.

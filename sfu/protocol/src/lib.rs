@@ -7,3 +7,4 @@
 
 pub mod control;
 pub mod ids;
+pub mod people;

@@ -3,6 +3,7 @@
 
 use sfu_protocol::control::{CloseReason, FromSfu, MediaKind, Msid, Publish, Source, ToSfu};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
+use sfu_protocol::people::{LinkClass, LinkQuality, Speaker};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -52,9 +53,34 @@ fn events_keep_their_bytes() {
         (FromSfu::NegotiationNeeded { transport, audios: 1, videos: 0 }, "02ac020100"),
         (FromSfu::TransportClosed { transport, reason: CloseReason::ConsentExpired }, "04ac0202"),
         (FromSfu::Draining, "07"),
+        (
+            FromSfu::Speakers { room: RoomId(1), speakers: vec![Speaker { transport, level: 3 }] },
+            "080101ac0203",
+        ),
+        (
+            FromSfu::LinkQuality {
+                room: RoomId(1),
+                links: vec![
+                    LinkQuality { transport, score: 90, rtt_ms: Some(200), loss: 7 },
+                    LinkQuality { transport: TransportId(2), score: 0, rtt_ms: None, loss: 0 },
+                ],
+            },
+            "090102 ac025a01c80107 02000000",
+        ),
     ] {
         let bytes = postcard::to_stdvec(&event).expect("plain data");
         assert_eq!(hex(&bytes), golden.replace(' ', ""), "{event:?}");
         assert_eq!(postcard::from_bytes::<FromSfu>(&bytes), Ok(event));
     }
+}
+
+#[test]
+fn a_score_has_a_class() {
+    use LinkClass::{Excellent, Good, Lost, Poor};
+    for (score, class) in
+        [(0, Lost), (1, Poor), (39, Poor), (40, Good), (79, Good), (80, Excellent), (100, Excellent)]
+    {
+        assert_eq!(LinkClass::of(score), class, "{score}");
+    }
+    assert!(Lost < Poor && Poor < Good && Good < Excellent);
 }

@@ -2,12 +2,14 @@
 //!
 //! Session descriptions were parsed before: a worker sees structs only.
 
+use arrayvec::ArrayVec;
 use bytes::Bytes;
 pub use sfu_protocol::control::CloseReason;
+pub use sfu_protocol::people::{LinkQuality, MAX_SPEAKERS, Speaker};
 
 use crate::rtp::params::{ReceiveParams, SendParams};
 use crate::transport::params::{IceCredentials, RemoteParams};
-use crate::units::{RoomId, Source, TrackId, TransportId};
+use crate::units::{LINK_BATCH, RoomId, Source, TrackId, TransportId};
 
 /// An order to a worker. One that names a room, transport or track that is not there is counted and ignored:
 /// it may have closed while the order was on its way.
@@ -127,5 +129,19 @@ pub enum Event {
         channel: String,
         /// The message.
         bytes: Bytes,
+    },
+    /// Who speaks in a room, whenever that changed; at most each 300 ms.
+    Speakers {
+        /// The room.
+        room: RoomId,
+        /// All who speak now.
+        speakers: ArrayVec<Speaker, MAX_SPEAKERS>,
+    },
+    /// How well packets pass, of some of a room's transports.
+    LinkQuality {
+        /// The room.
+        room: RoomId,
+        /// One for each of them.
+        links: ArrayVec<LinkQuality, LINK_BATCH>,
     },
 }

@@ -5,6 +5,9 @@ use std::fmt;
 pub use sfu_protocol::control::{MediaKind, Source};
 pub use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 
+/// Most links that are reported on at a time: their list needs no allocation.
+pub const LINK_BATCH: usize = 8;
+
 /// A rate in bits per second, counted at IP level: IPv4 20 + UDP 8 + RTP header, extensions and SRTP tag.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Bitrate(u64);

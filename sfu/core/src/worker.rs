@@ -6,6 +6,7 @@
 //! ([`crate::room`]); neither knows the other.
 
 mod commands;
+mod people;
 mod refusals;
 mod routes;
 mod slots;
@@ -57,7 +58,8 @@ pub const MAX_RUN: usize = 32;
 pub const TRANSMIT_BUFFER: usize = MAX_RUN * MAX_DATAGRAM_OUT;
 
 /// Events that may wait before further data messages are dropped: when signaling is slow, chat is what can be
-/// spared. All other events are bounded by the transports and tracks that they are about.
+/// spared. What rooms tell of people waits in them, and is replaced. All other events are bounded by the
+/// transports and tracks that they are about.
 const MAX_EVENTS: usize = 1024;
 
 /// See the module's description.
@@ -318,7 +320,8 @@ impl Worker {
                 self.events.push_back(Event::TrackStarted { transport, track });
             }
         }
-        self.room_deadlines.set(key, slot.room.poll_timeout());
+        self.report_people(key);
+        self.room_deadlines.set(key, self.rooms[key].room.poll_timeout());
     }
 }
 

@@ -164,6 +164,17 @@ impl Rooms {
                 FromSfu::TransportClosed { transport, reason }
             }
             Event::TrackStarted { transport, track } => FromSfu::TrackStarted { transport, track },
+            Event::Speakers { room, speakers } => FromSfu::Speakers { room, speakers: speakers.to_vec() },
+            Event::LinkQuality { room, links } => {
+                // A room's links come in several reports: each client is told of them in one message.
+                if let Some(FromSfu::LinkQuality { room: same, links: before }) = self.events.back_mut()
+                    && *same == room
+                {
+                    before.extend(links);
+                    return;
+                }
+                FromSfu::LinkQuality { room, links: links.to_vec() }
+            }
             Event::Data { transport, channel, bytes } => {
                 FromSfu::Data { transport, channel, bytes: bytes.into() }
             }

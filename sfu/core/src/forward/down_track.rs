@@ -13,6 +13,7 @@ use crate::rtp::rtcp::{ReportBlock, SenderInfo};
 use crate::track::StreamKey;
 use crate::track::encoding::Arrival;
 use crate::track::packet_cache::PacketFacts;
+use crate::track::reception::Reception;
 use crate::track::up_track::UpTrack;
 use crate::units::MediaKind;
 
@@ -78,6 +79,14 @@ impl DownTrack {
     /// How it goes out.
     pub fn params(&self) -> &SendParams {
         &self.params
+    }
+
+    /// How it arrived since the last call, as its receiver says.
+    pub fn take_reception(&mut self) -> Reception {
+        let rate = self.params.codecs.first().map_or(1, |codec| codec.codec.clock_rate());
+        let own = self.stats.take_reception(rate);
+        let jitter = if self.params.kind == MediaKind::Audio { own.jitter } else { Duration::ZERO };
+        Reception { jitter, ..own }
     }
 
     /// Which packets are forwarded.

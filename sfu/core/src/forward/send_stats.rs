@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::rtp::rtcp::{NtpTime, ReportBlock, SenderInfo};
 use crate::track::receive_stats::SenderClock;
+use crate::track::reception::Reception;
 
 /// Counters of one sent SSRC.
 #[derive(Debug, Default)]
@@ -18,6 +19,12 @@ pub struct SendStats {
     reports: [Option<(NtpTime, Instant)>; 2],
     acknowledged: bool,
     fraction_lost: u8,
+    /// The highest number and the losses that the receiver has reported, and what that adds up to since it was
+    /// last taken.
+    known: Option<(u32, i32)>,
+    recent: Reception,
+    /// As the receiver has it, in ticks.
+    jitter: u32,
 }
 
 impl SendStats {
@@ -25,6 +32,7 @@ impl SendStats {
     #[inline]
     pub fn on_packet(&mut self, payload_len: usize) {
         self.packets += 1;
+        self.recent.flowing = true;
         self.octets += payload_len as u64;
     }
 
@@ -48,10 +56,30 @@ impl SendStats {
     pub fn on_report_block(&mut self, now: Instant, block: &ReportBlock) -> Option<Duration> {
         self.acknowledged = true;
         self.fraction_lost = block.fraction_lost;
+        self.jitter = block.jitter;
+        self.count(block);
         let mut reports = self.reports.iter().flatten();
         let (_, sent) = reports.find(|(ntp, _)| ntp.middle() == block.last_sr)?;
         let held = Duration::from_nanos((u64::from(block.delay_since_sr) * 1_000_000_000) >> 16);
         now.saturating_duration_since(*sent).checked_sub(held)
+    }
+
+    /// What the receiver has reported since the last call, and its jitter.
+    pub fn take_reception(&mut self, clock_rate: u32) -> Reception {
+        let jitter = Duration::from_secs(self.jitter.into()) / clock_rate.max(1);
+        Reception { jitter, ..std::mem::take(&mut self.recent) }
+    }
+
+    fn count(&mut self, block: &ReportBlock) {
+        let last = self.known.replace((block.highest_seq, block.cumulative_lost));
+        let Some((highest, lost)) = last else { return };
+        let expected = block.highest_seq.wrapping_sub(highest);
+        // What claims more than a cycle, or to go back, is not believed.
+        if expected < 1 << 16 {
+            let lost = block.cumulative_lost.saturating_sub(lost).clamp(0, expected as i32);
+            self.recent.expected += u64::from(expected);
+            self.recent.lost += u64::from(lost.unsigned_abs());
+        }
     }
 
     /// Whether the receiver has reported on this SSRC: it knows whose it is.
@@ -111,5 +139,37 @@ mod tests {
             assert_eq!(measured.map(|rtt| rtt.as_millis()), rtt, "{echoed}");
         }
         assert!(stats.acknowledged());
+    }
+
+    #[test]
+    fn losses_are_taken_from_the_difference_of_two_reports() {
+        let mut stats = SendStats::default();
+        let mut report = |highest_seq, cumulative_lost| {
+            let block = ReportBlock {
+                ssrc: Ssrc(1),
+                fraction_lost: 0,
+                cumulative_lost,
+                highest_seq,
+                jitter: 480,
+                last_sr: 0,
+                delay_since_sr: 0,
+            };
+            stats.on_report_block(start(), &block);
+            let recent = stats.take_reception(48_000);
+            assert_eq!(recent.jitter, Duration::from_millis(10));
+            (recent.expected, recent.lost)
+        };
+        for (highest, lost, recent) in [
+            (1000, 7, (0, 0)),
+            (1100, 12, (100, 5)),
+            (1100, 12, (0, 0)),
+            // Repaired late, lost beyond reason, back, and far ahead.
+            (1200, 10, (100, 0)),
+            (1210, 500, (10, 10)),
+            (1000, 500, (0, 0)),
+            (0x8000_0000, 500, (0, 0)),
+        ] {
+            assert_eq!(report(highest, lost), recent, "{highest} {lost}");
+        }
     }
 }

@@ -56,6 +56,9 @@ impl Room {
     /// Reports and feedback arrived, decrypted. What is malformed in it, or about streams that are not there,
     /// is counted and left out.
     pub fn handle_rtcp(&mut self, now: Instant, from: ParticipantKey, packet: &[u8]) {
+        if let Some(from) = self.participants.get_mut(from) {
+            from.health.hear(now);
+        }
         for item in rtcp::packets(packet) {
             let Ok(item) = item else {
                 self.stats.rtcp_malformed += 1;
@@ -80,6 +83,7 @@ impl Room {
     fn take_in(&mut self, now: Instant, from: ParticipantKey, packet: &[u8]) -> Result<(), RtpError> {
         let packet = RtpView::parse(packet)?;
         let participant = self.participants.get_mut(from).ok_or(RtpError::UnknownParticipant)?;
+        participant.health.hear(now);
         let values = Values::read(packet.extensions(), &participant.extensions);
         if let (Some(arrivals), Some(seq)) = (&mut participant.arrivals, values.transport_cc) {
             arrivals.record(now, seq);
@@ -96,6 +100,7 @@ impl Room {
             self.events.push_back(RoomEvent::TrackStarted { participant: from, track });
         }
         self.stats.repaired_in += u64::from(route.role == StreamRole::Rtx);
+        self.hear(now, route.track, &arrival.facts);
         self.fan_out(now, route.track, &arrival);
         let encoding = &self.tracks[route.track].up.encodings()[usize::from(route.encoding)];
         encoding.poll_timeout(now).into_iter().for_each(|due| self.feedback_by(due));

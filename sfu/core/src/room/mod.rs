@@ -16,13 +16,17 @@ mod fuzz;
 mod ingress;
 mod link;
 mod participant;
+mod quality;
 mod reports;
 #[expect(clippy::module_inception, reason = "the primary type's file is named like it")]
 mod room;
+mod speaker;
 mod subscription;
 
 pub use egress::{Fit, Outgoing, PacketKind};
 #[cfg(feature = "sim")]
 pub use fuzz::fuzz;
 pub use ingress::RtpError;
+pub use quality::LinkReport;
 pub use room::{ParticipantKey, Room, RoomConfig, RoomError, RoomEvent};
+pub use speaker::{SpeakerList, Speaking};

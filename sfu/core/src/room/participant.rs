@@ -6,6 +6,7 @@ use arrayvec::ArrayString;
 use rustc_hash::FxHashMap;
 
 use super::link::Link;
+use super::quality::Health;
 use super::room::TrackKey;
 use super::subscription::DownKey;
 use crate::cc::pacer::PacerConfig;
@@ -25,6 +26,7 @@ pub(super) struct Route {
 /// A member of a room.
 pub(super) struct Participant {
     pub(super) link: Link,
+    pub(super) health: Health,
     /// Whether packets can be sent to it. Before, what it subscribes to waits.
     pub(super) reachable: bool,
 
@@ -72,6 +74,7 @@ impl Participant {
         let _ = std::fmt::Write::write_fmt(&mut cname, format_args!("{transport}"));
         Self {
             link: Link::new(now, pacer),
+            health: Health::new(now),
             reachable: false,
             extensions: ExtensionMap::default(),
             tracks: Vec::new(),

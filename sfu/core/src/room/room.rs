@@ -9,6 +9,8 @@ use thiserror::Error;
 
 use super::link::Turn;
 use super::participant::{Participant, Route};
+use super::quality::Rounds;
+use super::speaker::Speakers;
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::PacerConfig;
 use crate::cc::twcc::{ArrivalRecorder, DEFAULT_INTERVAL};
@@ -127,6 +129,8 @@ pub struct Room {
     /// No feedback or report is due earlier; `None` while nobody is here.
     pub(super) feedback_due: Option<Instant>,
     pub(super) events: VecDeque<RoomEvent>,
+    pub(super) speakers: Speakers,
+    pub(super) rounds: Rounds,
     pub(super) stats: RoomStats,
 }
 
@@ -165,6 +169,8 @@ impl Room {
             reporting: VecDeque::new(),
             feedback_due: None,
             events: VecDeque::new(),
+            speakers: Speakers::default(),
+            rounds: Rounds::default(),
             stats: RoomStats::default(),
         }
     }
@@ -184,6 +190,7 @@ impl Room {
         let participant = Participant::new(now, transport, self.config.pacer, first_report);
         let key = self.participants.insert(participant);
         self.feedback_by(first_report);
+        self.rounds.begin(now);
         Ok(key)
     }
 
@@ -246,6 +253,7 @@ impl Room {
                 let key = self.tracks.insert(Published::new(up, from));
                 self.by_id.insert(id, key);
                 self.participants[from].tracks.push(key);
+                self.listen_to(key);
                 key
             }
         };
@@ -279,6 +287,7 @@ impl Room {
         let key = self.owned(from, id)?;
         let published = &mut self.tracks[key];
         published.up.set_muted(muted);
+        self.speakers.set_muted(key, muted);
         for down in published.subscriptions() {
             let selector = self.downs[down].down.selector_mut();
             if muted { selector.pause() } else { selector.resume() }
@@ -339,6 +348,7 @@ impl Room {
     /// From now on packets can be sent to a participant: what it subscribed to before starts to flow.
     pub fn set_reachable(&mut self, now: Instant, key: ParticipantKey) {
         let Some(participant) = self.participants.get_mut(key) else { return };
+        participant.health.hear(now);
         if !std::mem::replace(&mut participant.reachable, true) {
             for down in participant.subscriptions.clone() {
                 self.feed(now, down);
@@ -388,7 +398,8 @@ impl Room {
     /// happen by itself.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let paced = self.waiting.iter().filter_map(|&key| self.participants[key].link.pacer.poll_timeout());
-        paced.chain(self.feedback_due).min()
+        let people = [self.speakers.poll_timeout(), self.rounds.poll_timeout()].into_iter().flatten();
+        paced.chain(self.feedback_due).chain(people).min()
     }
 
     /// Lets time pass.
@@ -406,6 +417,8 @@ impl Room {
         if self.feedback_due.is_some_and(|due| due <= now) {
             self.queue_feedback(now);
         }
+        self.speakers.decide(now);
+        self.judge_links(now);
     }
 
     /// Asks a track's publisher for a key frame, as soon as its turn comes.
@@ -434,6 +447,7 @@ impl Room {
             self.end_subscription(down);
         }
         self.by_id.remove(&published.up.id());
+        self.speakers.remove(key);
         if let Some(participant) = self.participants.get_mut(published.from) {
             participant.tracks.retain(|&track| track != key);
             participant.routes.retain(|_, route| route.track != key);

@@ -9,6 +9,7 @@ use super::layers::LayerRate;
 use super::nack::{Continuity, NackGenerator};
 use super::packet_cache::{CacheSize, Inserted, PacketCache, PacketFacts};
 use super::receive_stats::{ReceiveStats, SenderClock};
+use super::reception::Reception;
 use super::up_track::ReceiveError;
 use crate::rtp::ext::Values;
 use crate::rtp::packet::RtpView;
@@ -158,6 +159,11 @@ impl Encoding {
         let media = self.params.ssrc.and_then(|ssrc| self.stats.report(now, ssrc));
         let rtx = self.params.rtx_ssrc.and_then(|ssrc| self.rtx.stats.report(now, ssrc));
         media.into_iter().chain(rtx)
+    }
+
+    /// How the media arrived since the last call; its repair is left out.
+    pub fn take_reception(&mut self, clock_rate: u32) -> Reception {
+        self.stats.take_reception(clock_rate)
     }
 
     /// A packet of `stream`, `None` where it is gone or the stream is not the present one.

@@ -7,6 +7,7 @@ pub mod layers;
 pub mod nack;
 pub mod packet_cache;
 pub mod receive_stats;
+pub mod reception;
 pub mod up_track;
 
 /// One run of sequence numbers of an up track. An encoding whose sender begins to count anew becomes another

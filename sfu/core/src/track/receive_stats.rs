@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::reception::Reception;
 use crate::rtp::params::Ssrc;
 use crate::rtp::rtcp::{NtpTime, ReportBlock};
 
@@ -44,6 +45,8 @@ pub struct ReceiveStats {
     received: u64,
     /// At the last report.
     reported: Counts,
+    /// Since it was last taken, as far as reported.
+    recent: Reception,
     /// Previous packet's transit time in ticks; only differences count (RFC 3550 A.8).
     transit: i64,
     /// Jitter in 1/16 ticks.
@@ -91,6 +94,12 @@ impl ReceiveStats {
         self.clock.as_ref()
     }
 
+    /// What was lost in the reports since the last call, and the jitter now.
+    pub fn take_reception(&mut self, clock_rate: u32) -> Reception {
+        let jitter = Duration::from_secs(self.jitter >> 4) / clock_rate.max(1);
+        Reception { jitter, ..std::mem::take(&mut self.recent) }
+    }
+
     /// What to report of `ssrc` now, `None` where nothing arrived yet. Begins the next interval.
     pub fn report(&mut self, now: Instant, ssrc: Ssrc) -> Option<ReportBlock> {
         let first = self.first?;
@@ -98,6 +107,8 @@ impl ReceiveStats {
         let expected = total.expected - self.reported.expected;
         let lost = expected.saturating_sub(total.received - self.reported.received);
         self.reported = total;
+        self.recent.expected += expected;
+        self.recent.lost += lost;
         let cumulative = total.expected.cast_signed() - total.received.cast_signed();
         let block = ReportBlock {
             ssrc,

@@ -1,6 +1,6 @@
 //! A published source: its encodings, and which packet belongs to which.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use thiserror::Error;
@@ -9,6 +9,7 @@ use super::StreamKey;
 use super::encoding::{Arrival, Encoding};
 use super::packet_cache::PacketFacts;
 use super::receive_stats::SenderClock;
+use super::reception::Reception;
 use crate::rtp::ext::Values;
 use crate::rtp::packet::RtpView;
 use crate::rtp::params::{CodecParams, MAX_ENCODINGS, ReceiveParams, Ssrc};
@@ -121,6 +122,17 @@ impl UpTrack {
     /// Mutes or unmutes it; its packets are taken in all the same.
     pub fn set_muted(&mut self, muted: bool) {
         self.muted = muted;
+    }
+
+    /// How it arrived since the last call.
+    pub fn take_reception(&mut self) -> Reception {
+        let rate = self.params.codecs.first().map_or(1, |codec| codec.codec.clock_rate());
+        let all = self.encodings.iter_mut().map(|encoding| encoding.take_reception(rate));
+        let mut all = all.fold(Reception::default(), Reception::merge);
+        if self.params.kind == MediaKind::Video {
+            all.jitter = Duration::ZERO;
+        }
+        Reception { flowing: !self.muted && self.started, ..all }
     }
 
     /// Whether this call is the first since a packet arrived.

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use sfu_core::command::{LinkQuality, Speaker};
+
 use super::*;
 
 const ROOM: RoomId = RoomId(1);
@@ -296,4 +298,24 @@ fn unknown_ids_are_counted_and_harmless() {
         assert_eq!(rooms.stats().commands_ignored, count as u64 + 1);
         assert_eq!(drain(&mut rooms), (vec![], vec![]), "number {count}");
     }
+}
+
+#[test]
+fn what_is_known_of_people_reaches_signaling_in_few_messages() {
+    let mut rooms = rooms();
+    let speakers = vec![Speaker { transport: TEACHER, level: 2 }];
+    rooms.handle_event(Event::Speakers { room: ROOM, speakers: speakers.iter().copied().collect() });
+    let link = |transport| LinkQuality { transport, score: 100, rtt_ms: None, loss: 0 };
+    let of = |room, transport| Event::LinkQuality { room, links: [link(transport)].into_iter().collect() };
+    for (room, transport) in [(ROOM, TEACHER), (ROOM, PUPIL), (RoomId(2), PUPIL)] {
+        rooms.handle_event(of(room, transport));
+    }
+    assert_eq!(
+        drain(&mut rooms).1,
+        [
+            FromSfu::Speakers { room: ROOM, speakers },
+            FromSfu::LinkQuality { room: ROOM, links: vec![link(TEACHER), link(PUPIL)] },
+            FromSfu::LinkQuality { room: RoomId(2), links: vec![link(PUPIL)] },
+        ]
+    );
 }

@@ -92,6 +92,7 @@ impl App {
             page: Arc::new(Page::built()),
             open_lessons: config.open_lessons,
             lesson_ttl: config.lesson_ttl,
+            public_url: config.public_url.clone(),
             request_timeout: config.bounds.request,
             further_metrics: sfu.metrics,
             ready: ready.clone(),

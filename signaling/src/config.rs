@@ -5,8 +5,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
+use axum::http::Uri;
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -31,6 +33,11 @@ pub struct Knobs {
     /// Whether there is https. Turn it off where a proxy in front has a real certificate. Default true.
     #[arg(long, env = "LECTERN_HTTPS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub https: Option<bool>,
+
+    /// The URL by which everyone reaches this service, such as `https://lessons.example.org`: the links of a
+    /// lesson begin with it. Default: as the one who makes the lesson has reached it.
+    #[arg(long, env = "LECTERN_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
 
     /// Folder for what must outlive a restart: the development key and the certificate. Default .state.
     #[arg(long, env = "LECTERN_STATE_DIR", value_name = "FOLDER")]
@@ -84,6 +91,49 @@ pub struct Knobs {
     pub log_format: Option<LogFormat>,
 }
 
+/// Scheme, host and port of a URL; without a path, as the page stands at the root.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct PublicUrl(String);
+
+/// It is not a URL that the links of a lesson can begin with.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is not a URL such as https://lessons.example.org, without a path")]
+pub struct NotPublicUrl(String);
+
+impl TryFrom<String> for PublicUrl {
+    type Error = NotPublicUrl;
+
+    fn try_from(text: String) -> Result<Self, NotPublicUrl> {
+        let web = |uri: &Uri| {
+            let place = uri.authority().is_some_and(|authority| !authority.as_str().contains('@'));
+            place
+                && matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.path_and_query().is_none_or(|path| path == "/")
+        };
+        match text.parse().ok().filter(web) {
+            // A fragment is no part of a `Uri`: it would be lost in the link's own.
+            Some(_) if !text.contains('#') => Ok(Self(text.trim_end_matches('/').to_owned())),
+            _ => Err(NotPublicUrl(text)),
+        }
+    }
+}
+
+impl FromStr for PublicUrl {
+    type Err = NotPublicUrl;
+
+    fn from_str(text: &str) -> Result<Self, NotPublicUrl> {
+        text.to_owned().try_into()
+    }
+}
+
+impl PublicUrl {
+    /// The URL, without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -102,6 +152,8 @@ pub struct Config {
     pub http_bind: SocketAddr,
     /// Where https listens. None: nowhere.
     pub https_bind: Option<SocketAddr>,
+    /// What the links of lessons begin with. None: what the maker's request was sent to.
+    pub public_url: Option<PublicUrl>,
     /// What must outlive a restart.
     pub state_dir: PathBuf,
     /// API keys. None: a development key in the state folder.
@@ -181,6 +233,7 @@ impl Config {
         Ok(Self {
             http_bind: flags.http_bind.or(file.http_bind).unwrap_or(DEFAULT_HTTP),
             https_bind: https.then_some(https_bind),
+            public_url: flags.public_url.or(file.public_url),
             state_dir: flags.state_dir.or(file.state_dir).unwrap_or_else(|| ".state".into()),
             open_lessons: flags.open_lessons.or(file.open_lessons).unwrap_or(key_file.is_none()),
             key_file,
@@ -242,6 +295,25 @@ mod tests {
         assert!(open(""));
         assert!(!open("key_file = 'keys'"));
         assert!(open("key_file = 'keys'\nopen_lessons = true"));
+    }
+
+    #[test]
+    fn a_public_url_is_a_place_without_a_path() {
+        let url = |text: &str| text.parse::<PublicUrl>().map(|url| url.as_str().to_owned());
+        assert_eq!(url("https://lessons.example.org/").unwrap(), "https://lessons.example.org");
+        assert_eq!(url("http://[2001:db8::1]:7880").unwrap(), "http://[2001:db8::1]:7880");
+        for wrong in [
+            "lessons.example.org",
+            "ftp://a",
+            "https://",
+            "https://a/b",
+            "https://a?b",
+            "https://a#b",
+            "https://a:b@c",
+        ] {
+            let error = url(wrong).unwrap_err().to_string();
+            assert!(error.contains(wrong), "{error}");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use serde::Deserialize;
 use tracing::info;
 
 use crate::auth::{self, AuthError, Claims};
+use crate::config::PublicUrl;
 use crate::keys::Keys;
 use crate::limits::MAX_SIGNAL_BYTES;
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub struct AppState {
     pub page: Arc<Page>,
     /// Whether anyone may make a lesson; otherwise a token with `roomCreate` is needed.
     pub open_lessons: bool,
+    /// What the links of a lesson begin with, where that is configured.
+    pub public_url: Option<PublicUrl>,
     /// How long the links of a lesson last.
     pub lesson_ttl: Duration,
     /// A request must be read and answered within this time.
@@ -219,7 +222,8 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Scheme, host and port by which the client reached this server: links for others begin with it.
+/// What links for others begin with: the configured URL, else scheme, host and port by which the client has
+/// reached this server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Origin(pub(crate) String);
 
@@ -227,15 +231,50 @@ pub(crate) struct Origin(pub(crate) String);
 #[derive(Clone, Copy, Debug)]
 pub struct Secure;
 
-impl<S: Sync> FromRequestParts<S> for Origin {
+impl FromRequestParts<AppState> for Origin {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        Ok(Self::new(parts, state.public_url.as_ref()))
+    }
+}
+
+impl Origin {
+    fn new(request: &Parts, public_url: Option<&PublicUrl>) -> Self {
+        if let Some(url) = public_url {
+            return Self(url.as_str().to_owned());
+        }
+        let text = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
         // A proxy in front that ends TLS says so.
         let proxied = text("x-forwarded-proto") == Some("https");
-        let scheme = if proxied || parts.extensions.get::<Secure>().is_some() { "https" } else { "http" };
+        let scheme = if proxied || request.extensions.get::<Secure>().is_some() { "https" } else { "http" };
         // A relative link is the best that a request without a host can have.
-        Ok(Self(text("host").map_or_else(String::new, |host| format!("{scheme}://{host}"))))
+        Self(text("host").map_or_else(String::new, |host| format!("{scheme}://{host}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_begin_with_the_configured_url_else_with_what_was_asked() {
+        let request = |headers: &[(&str, &str)]| {
+            let request = headers
+                .iter()
+                .fold(Request::builder(), |request, (name, value)| request.header(*name, *value));
+            request.body(axum::body::Body::empty()).unwrap().into_parts().0
+        };
+        let here = [("host", "10.0.0.7:7880")];
+        let proxied = [("host", "school.example"), ("x-forwarded-proto", "https")];
+        let url: PublicUrl = "https://lessons.example.org".parse().unwrap();
+        for (headers, url, expected) in [
+            (&here[..], None, "http://10.0.0.7:7880"),
+            (&proxied[..], None, "https://school.example"),
+            (&proxied[..], Some(&url), "https://lessons.example.org"),
+            (&[], None, ""),
+        ] {
+            assert_eq!(Origin::new(&request(headers), url).0, expected);
+        }
     }
 }

@@ -76,6 +76,7 @@ impl Server {
             metrics: metrics.clone(),
             page: Arc::new(Page::built()),
             open_lessons,
+            public_url: None,
             lesson_ttl: Duration::from_secs(3600),
             request_timeout: bounds.request,
             further_metrics: None,

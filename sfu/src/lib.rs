@@ -23,7 +23,7 @@ use std::time::Duration;
 use sfu_core::room::RoomConfig;
 use sfu_core::transport::params::Fingerprint;
 use sfu_core::transport::{Identity, IdentityError, TransportConfig};
-use sfu_core::worker::{Worker, WorkerConfig};
+use sfu_core::worker::{Worker, WorkerConfig, WorkerIndex};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tracing::info;
@@ -112,6 +112,8 @@ fn new_worker(config: &Config) -> Result<(Worker, Fingerprint), StartError> {
             ..RoomConfig::default()
         },
         max_transports: control::MAX_TRANSPORTS,
+        index: WorkerIndex::default(),
+        workers: 1,
     });
     Ok((worker, fingerprint))
 }

@@ -3,6 +3,7 @@
 use std::ops::Add;
 
 /// Defines a struct of counters that can be added up.
+#[macro_export]
 macro_rules! counters {
     (
         $(#[doc = $struct_doc:literal])*
@@ -14,7 +15,7 @@ macro_rules! counters {
             $($(#[doc = $doc])* pub $field: u64,)*
         }
 
-        impl Add for $name {
+        impl ::std::ops::Add for $name {
             type Output = Self;
 
             fn add(self, other: Self) -> Self {
@@ -31,6 +32,12 @@ counters! {
         datagrams_in,
         /// Bytes of UDP payload handed in.
         bytes_in,
+        /// Of the datagrams: another worker's.
+        foreign_in,
+        /// Datagrams that other workers found to be this one's, beside those handed in.
+        handed_over_in,
+        /// Other workers' addresses not remembered for want of room.
+        notices_refused,
         /// Datagrams handed out.
         datagrams_out,
         /// Bytes of UDP payload handed out.
@@ -136,6 +143,14 @@ impl Refusals {
     }
 }
 
+impl Add for Refusals {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+}
+
 /// Why a datagram was not used. Every one of them is harmless: it is counted, and nothing else happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -231,6 +246,20 @@ pub struct Snapshot {
     pub open_rooms: u64,
     /// Transports open now.
     pub open_transports: u64,
+}
+
+impl Add for Snapshot {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            worker: self.worker + other.worker,
+            rooms: self.rooms + other.rooms,
+            refused: self.refused + other.refused,
+            open_rooms: self.open_rooms + other.open_rooms,
+            open_transports: self.open_transports + other.open_transports,
+        }
+    }
 }
 
 #[cfg(test)]

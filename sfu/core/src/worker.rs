@@ -4,8 +4,13 @@
 //! [`Worker::poll_transmit`] and [`Worker::poll_event`] until `None`, then wait until
 //! [`Worker::poll_timeout`]. It routes: transports open and seal ([`crate::transport`]), rooms decide
 //! ([`crate::room`]); neither knows the other.
+//!
+//! Several workers may share a port. Each gets datagrams of the others' clients, which
+//! [`Worker::handle_datagram`] gives back to be passed on to [`Worker::handle_handed_over`] of the owner. Pass
+//! on what [`Worker::poll_notice`] says before [`Worker::poll_transmit`].
 
 mod commands;
+mod foreign;
 mod people;
 mod refusals;
 mod routes;
@@ -27,6 +32,7 @@ use crate::units::{MAX_DATAGRAM_IN, MAX_DATAGRAM_OUT, RoomId};
 use routes::{Names, Routes};
 use slots::{Busy, Slots};
 
+pub use self::foreign::{Foreign, MAX_WORKERS, News, Notice, WorkerIndex};
 pub use crate::transport::Tuple;
 
 /// What every transport and room of a worker shares.
@@ -38,6 +44,11 @@ pub struct WorkerConfig {
     pub room: RoomConfig,
     /// Most transports at a time; one more is closed at once with [`CloseReason::NoCapacity`].
     pub max_transports: usize,
+    /// This worker among those that share its port. Our ICE usernames in [`crate::command::Command`]s begin with
+    /// its [`WorkerIndex::ufrag_prefix`].
+    pub index: WorkerIndex,
+    /// How many share it, 1..=[`MAX_WORKERS`].
+    pub workers: u16,
 }
 
 /// What [`Worker::poll_transmit`] wrote: one datagram, or a run of them to one client.
@@ -105,8 +116,8 @@ impl Worker {
     /// A worker without rooms.
     pub fn new(config: WorkerConfig) -> Self {
         Self {
+            routes: Routes::new(config.index, config.workers),
             config,
-            routes: Routes::default(),
             transports: Slots::default(),
             rooms: Slots::default(),
             room_ids: FxHashMap::default(),
@@ -121,23 +132,40 @@ impl Worker {
         }
     }
 
-    /// Takes in one datagram, which is decrypted where it lies.
-    pub fn handle_datagram(&mut self, now: Instant, tuple: Tuple, datagram: &mut [u8]) {
+    /// Takes in one datagram, which is decrypted where it lies; or says which other worker's it is, and leaves
+    /// it as it was.
+    pub fn handle_datagram(&mut self, now: Instant, tuple: Tuple, datagram: &mut [u8]) -> Option<Foreign> {
         self.stats.datagrams_in += 1;
         self.stats.bytes_in += datagram.len() as u64;
-        let outcome = if datagram.len() > MAX_DATAGRAM_IN {
-            Err(Refusal::Oversized)
-        } else {
-            match demux::classify(datagram) {
-                Class::Rtp => self.handle_rtp(now, tuple, datagram),
-                Class::Rtcp => self.handle_rtcp(now, tuple, datagram),
-                Class::Stun => self.handle_stun(now, tuple, datagram),
-                Class::Dtls => self.handle_dtls(now, tuple, datagram),
-                Class::Unknown(_) => Err(Refusal::Unrecognised),
-            }
+        let why = self.take_in(now, tuple, None, datagram).err()?;
+        let foreign = match why {
+            Refusal::UnknownTuple => self.routes.bound_elsewhere(&tuple),
+            Refusal::UnknownUfrag => self.routes.claimed_elsewhere(datagram),
+            _ => None,
         };
-        if let Err(why) = outcome {
+        match foreign {
+            Some(_) => self.stats.foreign_in += 1,
+            None => self.refused.count(why),
+        }
+        foreign
+    }
+
+    /// Takes in a datagram that worker `via` found to be ours.
+    pub fn handle_handed_over(&mut self, now: Instant, via: WorkerIndex, tuple: Tuple, datagram: &mut [u8]) {
+        self.stats.handed_over_in += 1;
+        if let Err(why) = self.take_in(now, tuple, Some(via), datagram) {
             self.refused.count(why);
+            if why == Refusal::UnknownTuple {
+                self.routes.correct(via, tuple);
+            }
+        }
+    }
+
+    /// Takes in what another worker's [`Self::poll_notice`] said. Do this with all that is there after a
+    /// datagram was received and before it is handled: it may have been sent because of one of them.
+    pub fn handle_notice(&mut self, notice: Notice) {
+        if !self.routes.learn(notice) {
+            self.stats.notices_refused += 1;
         }
     }
 
@@ -156,12 +184,18 @@ impl Worker {
     /// Writes what leaves next into `out`, which holds at least [`TRANSMIT_BUFFER`] bytes. A run is the
     /// packets that are due to one client, for as long as they are equally long.
     pub fn poll_transmit(&mut self, now: Instant, out: &mut [u8]) -> Option<Transmit> {
+        debug_assert!(self.routes.all_told(), "a client is answered before the worker that hears it knows");
         let transmit = self.transmit_handshakes(out).or_else(|| self.transmit_media(now, out))?;
         self.stats.runs_out += 1;
         self.stats.bytes_out += transmit.len as u64;
         self.stats.datagrams_out +=
             transmit.segment.map_or(1, |segment| transmit.len.div_ceil(segment)) as u64;
         Some(transmit)
+    }
+
+    /// What the next worker must be told, before anything leaves that is written afterwards.
+    pub fn poll_notice(&mut self) -> Option<(WorkerIndex, Notice)> {
+        self.routes.poll_notice()
     }
 
     /// What happened since the last call, in order.
@@ -185,7 +219,27 @@ impl Worker {
         }
     }
 
-    // In: RFC 7983 has told what a datagram is; only STUN may come from an address we do not know.
+    // In: RFC 7983 tells what a datagram is; only STUN may come from an address we do not know.
+
+    #[inline]
+    fn take_in(
+        &mut self,
+        now: Instant,
+        tuple: Tuple,
+        via: Option<WorkerIndex>,
+        datagram: &mut [u8],
+    ) -> Result<(), Refusal> {
+        if datagram.len() > MAX_DATAGRAM_IN {
+            return Err(Refusal::Oversized);
+        }
+        match demux::classify(datagram) {
+            Class::Rtp => self.handle_rtp(now, tuple, datagram),
+            Class::Rtcp => self.handle_rtcp(now, tuple, datagram),
+            Class::Stun => self.handle_stun(now, tuple, via, datagram),
+            Class::Dtls => self.handle_dtls(now, tuple, datagram),
+            Class::Unknown(_) => Err(Refusal::Unrecognised),
+        }
+    }
 
     fn handle_rtp(&mut self, now: Instant, tuple: Tuple, packet: &mut [u8]) -> Result<(), Refusal> {
         let (member, place) = self.member_at(&tuple)?;
@@ -204,11 +258,20 @@ impl Worker {
         Ok(())
     }
 
-    fn handle_stun(&mut self, now: Instant, tuple: Tuple, datagram: &[u8]) -> Result<(), Refusal> {
+    fn handle_stun(
+        &mut self,
+        now: Instant,
+        tuple: Tuple,
+        via: Option<WorkerIndex>,
+        datagram: &[u8],
+    ) -> Result<(), Refusal> {
         let ufrag = demux::stun_ufrag(datagram).ok_or(Refusal::StunMalformed)?;
         let key = self.routes.by_ufrag(ufrag).ok_or(Refusal::UnknownUfrag)?;
         let outcome = self.transports[key].transport.handle_stun(now, tuple, datagram);
         self.settle_transport(now, key);
+        if outcome.is_ok() {
+            self.routes.checked_via(key, tuple, via);
+        }
         Ok(outcome?)
     }
 

@@ -12,7 +12,7 @@ use crate::rtp::params::Codec;
 use crate::transport::params::IceCredentials;
 use crate::transport::{Identity, TransportConfig};
 use crate::units::{RoomId, TrackId, TransportId};
-use crate::worker::{TRANSMIT_BUFFER, Transmit, Tuple, Worker, WorkerConfig};
+use crate::worker::{TRANSMIT_BUFFER, Transmit, Tuple, Worker, WorkerConfig, WorkerIndex};
 
 /// The address of the server.
 pub(super) const SERVER: SocketAddr =
@@ -49,6 +49,8 @@ impl Network {
             transport: Arc::new(TransportConfig::new(Arc::new(identity))),
             room: RoomConfig::default(),
             max_transports: 1000,
+            index: WorkerIndex::default(),
+            workers: 1,
         };
         Self {
             now,

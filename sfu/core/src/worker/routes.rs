@@ -1,8 +1,11 @@
-//! Whose datagram is it? Finds a transport by address, by ICE username, by id.
+//! Whose datagram is it? Finds a transport by address, by ICE username, by id; or the worker that has it.
+
+use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
+use super::foreign::{Foreign, News, Notice, WorkerIndex};
 use crate::transport::Tuple;
 use crate::units::TransportId;
 
@@ -14,13 +17,31 @@ const MAX_TUPLES: usize = 16;
 /// one before.
 const MAX_UFRAGS: usize = 2;
 
-/// The names of all transports of a worker. Only authenticated addresses and our own usernames get in, so a
-/// fast hash that is open to collisions is safe here.
+/// Most addresses of other workers' clients; each of these has authenticated itself, and an owner that closes a
+/// transport takes its addresses back. 5 MB.
+const MAX_FOREIGN: usize = 1 << 16;
+
+/// The names of all transports of a worker, and the addresses of others' that arrive here. Only authenticated
+/// addresses and our own usernames get in, so a fast hash that is open to collisions is safe here.
 #[derive(Debug, Default)]
 pub(super) struct Routes {
-    tuples: FxHashMap<Tuple, u32>,
+    index: WorkerIndex,
+    /// How many workers share the port.
+    workers: u16,
+    tuples: FxHashMap<Tuple, Bound>,
     ufrags: FxHashMap<String, u32>,
     ids: FxHashMap<TransportId, u32>,
+    foreign: FxHashMap<Tuple, WorkerIndex>,
+    /// What other workers have yet to be told.
+    notices: VecDeque<(WorkerIndex, Notice)>,
+}
+
+/// Whose an address is.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    key: u32,
+    /// The worker at which its datagrams arrive, where that is another.
+    via: Option<WorkerIndex>,
 }
 
 /// The names of one transport, kept with it so that they can be taken back.
@@ -38,9 +59,13 @@ impl Names {
 }
 
 impl Routes {
+    pub(super) fn new(index: WorkerIndex, workers: u16) -> Self {
+        Self { index, workers, ..Self::default() }
+    }
+
     #[inline]
     pub(super) fn by_tuple(&self, tuple: &Tuple) -> Option<u32> {
-        self.tuples.get(tuple).copied()
+        self.tuples.get(tuple).map(|bound| bound.key)
     }
 
     pub(super) fn by_ufrag(&self, ufrag: &str) -> Option<u32> {
@@ -77,7 +102,8 @@ impl Routes {
             let oldest = names.tuples.remove(0);
             self.forget(key, &oldest);
         }
-        self.tuples.insert(tuple, key);
+        self.foreign.remove(&tuple);
+        self.tuples.insert(tuple, Bound { key, via: None });
         names.tuples.push(tuple);
     }
 
@@ -106,9 +132,75 @@ impl Routes {
     }
 
     fn forget(&mut self, key: u32, tuple: &Tuple) {
-        if self.by_tuple(tuple) == Some(key) {
-            self.tuples.remove(tuple);
+        if self.by_tuple(tuple) == Some(key)
+            && let Some(Bound { via: Some(via), .. }) = self.tuples.remove(tuple)
+        {
+            self.tell(via, *tuple, News::Unbound);
         }
+    }
+
+    // Other workers.
+
+    /// Notes at which worker a check of this transport came in, and lets that one know whose address it is.
+    pub(super) fn checked_via(&mut self, key: u32, tuple: Tuple, via: Option<WorkerIndex>) {
+        let Some(bound) = self.tuples.get_mut(&tuple).filter(|bound| bound.key == key) else { return };
+        bound.via = via;
+        if let Some(via) = via {
+            self.tell(via, tuple, News::Bound);
+        }
+    }
+
+    /// Another worker has passed on a datagram from an address that is not bound here: it should not have.
+    pub(super) fn correct(&mut self, via: WorkerIndex, tuple: Tuple) {
+        if !self.tuples.contains_key(&tuple) {
+            self.tell(via, tuple, News::Unbound);
+        }
+    }
+
+    fn tell(&mut self, to: WorkerIndex, tuple: Tuple, news: News) {
+        self.notices.push_back((to, Notice { tuple, owner: self.index, news }));
+    }
+
+    /// What the next worker must be told.
+    pub(super) fn poll_notice(&mut self) -> Option<(WorkerIndex, Notice)> {
+        self.notices.pop_front()
+    }
+
+    /// Whether all have been told what they must know before a client is answered.
+    pub(super) fn all_told(&self) -> bool {
+        self.notices.iter().all(|(_, notice)| notice.news == News::Unbound)
+    }
+
+    /// Believes another worker; `false`: no room to remember it. As with our own, the transport counts that
+    /// authenticated an address last.
+    pub(super) fn learn(&mut self, notice: Notice) -> bool {
+        let Notice { tuple, owner, news } = notice;
+        match news {
+            News::Bound if self.foreign.len() >= MAX_FOREIGN && !self.foreign.contains_key(&tuple) => {
+                return false;
+            }
+            News::Bound => {
+                self.tuples.remove(&tuple);
+                self.foreign.insert(tuple, owner);
+            }
+            News::Unbound => {
+                if self.foreign.get(&tuple) == Some(&owner) {
+                    self.foreign.remove(&tuple);
+                }
+            }
+        }
+        true
+    }
+
+    /// The other worker that has authenticated this address.
+    pub(super) fn bound_elsewhere(&self, tuple: &Tuple) -> Option<Foreign> {
+        self.foreign.get(tuple).copied().map(Foreign::Bound)
+    }
+
+    /// The other worker that a STUN request names.
+    pub(super) fn claimed_elsewhere(&self, request: &[u8]) -> Option<Foreign> {
+        let owner = WorkerIndex::of_request(request)?;
+        (owner != self.index && owner.0 < self.workers).then_some(Foreign::Claimed(owner))
     }
 }
 
@@ -152,5 +244,75 @@ mod tests {
         routes.remove(0, &old);
         assert_eq!(routes.by_tuple(&tuple(5)), Some(1));
         assert_eq!(routes.by_ufrag("00old"), None);
+    }
+
+    const ME: WorkerIndex = WorkerIndex(0);
+    const OTHER: WorkerIndex = WorkerIndex(1);
+
+    fn notice(owner: WorkerIndex, tuple: Tuple, news: News) -> Notice {
+        Notice { tuple, owner, news }
+    }
+
+    #[test]
+    fn an_address_belongs_to_whom_authenticated_it_last_on_whichever_worker() {
+        let mut routes = Routes::new(ME, 3);
+        let mut names = Names::new(TransportId(1));
+        let from = |owner, news| notice(owner, tuple(5), news);
+        routes.bind(4, &mut names, tuple(5));
+        assert!(routes.learn(from(OTHER, News::Bound)));
+        assert_eq!(routes.by_tuple(&tuple(5)), None);
+        assert_eq!(routes.bound_elsewhere(&tuple(5)), Some(Foreign::Bound(OTHER)));
+
+        // The transport that had it before goes: that changes nothing, here or there.
+        routes.remove(4, &names);
+        let third = WorkerIndex(2);
+        routes.learn(from(third, News::Unbound));
+        assert_eq!(routes.bound_elsewhere(&tuple(5)), Some(Foreign::Bound(OTHER)));
+
+        let mut names = Names::new(TransportId(2));
+        routes.bind(6, &mut names, tuple(5));
+        assert_eq!((routes.by_tuple(&tuple(5)), routes.bound_elsewhere(&tuple(5))), (Some(6), None));
+    }
+
+    #[test]
+    fn whoever_was_told_of_an_address_is_told_when_it_goes() {
+        let mut routes = Routes::new(ME, 2);
+        let mut names = Names::new(TransportId(1));
+        for port in 1..=3 {
+            routes.bind(4, &mut names, tuple(port));
+        }
+        routes.checked_via(4, tuple(1), Some(OTHER));
+        routes.checked_via(4, tuple(2), None);
+        routes.checked_via(4, tuple(3), Some(OTHER));
+        routes.checked_via(5, tuple(3), Some(OTHER));
+        routes.unbind(4, &mut names, tuple(1));
+        routes.remove(4, &names);
+        let told: Vec<_> = std::iter::from_fn(|| routes.poll_notice()).collect();
+        let to_other = |port, news| (OTHER, notice(ME, tuple(port), news));
+        assert_eq!(
+            told,
+            [
+                to_other(1, News::Bound),
+                to_other(3, News::Bound),
+                to_other(1, News::Unbound),
+                to_other(3, News::Unbound),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_others_tell_is_bounded() {
+        let mut routes = Routes::new(ME, 2);
+        let far = |n: u32| Tuple {
+            local: ([192, 0, 2, 1], 7882).into(),
+            remote: ((n >> 16 | 0x0A00_0000).to_be_bytes(), n as u16).into(),
+        };
+        for n in 0..MAX_FOREIGN as u32 {
+            assert!(routes.learn(notice(OTHER, far(n), News::Bound)));
+        }
+        assert!(!routes.learn(notice(OTHER, tuple(1), News::Bound)));
+        assert!(routes.learn(notice(OTHER, far(0), News::Bound)), "known already");
+        routes.learn(notice(OTHER, far(0), News::Unbound));
+        assert!(routes.learn(notice(OTHER, tuple(1), News::Bound)));
     }
 }

@@ -10,10 +10,12 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::thread;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use serde::Deserialize;
+use sfu_core::worker::MAX_WORKERS;
 use thiserror::Error;
 
 /// Defines a configuration, its defaults, and the flags and environment variables that override it, so that a
@@ -72,6 +74,11 @@ knobs! {
     #[arg(value_name = "IP:PORT")]
     udp_bind: SocketAddr = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 7882), "LECTERN_SFU_UDP_BIND";
 
+    /// Threads that carry media, 1..=64, all on the one UDP port. A room is on one of them, chosen when it opens:
+    /// the one with the fewest participants. Default: as many as there are cores, at most 16.
+    #[arg(value_name = "COUNT")]
+    workers: usize = default_workers(), "LECTERN_SFU_WORKERS";
+
     /// Addresses that clients are told to send to, where they differ from this machine's own (a cloud's 1:1
     /// NAT): IP, or IP:PORT where the port is mapped too. At most 16. Default: those of the interfaces that are
     /// up, link-local and loopback ones left out.
@@ -82,12 +89,12 @@ knobs! {
     #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     announce_loopback: bool = false, "LECTERN_SFU_ANNOUNCE_LOOPBACK";
 
-    /// Kernel buffer for datagrams that wait to be read, bytes, 65536..=268435456. 1 MiB is about 0.2 s of
+    /// Each worker's kernel buffer for datagrams that wait to be read, bytes, 65536..=268435456. 1 MiB is about 0.2 s of
     /// 40 Mbit/s. Without CAP_NET_ADMIN, net.core.rmem_max limits it. Default 4194304.
     #[arg(value_name = "BYTES")]
     receive_buffer_bytes: u32 = 4 << 20, "LECTERN_SFU_RECEIVE_BUFFER_BYTES";
 
-    /// Kernel buffer for datagrams that wait to be sent, bytes, 65536..=268435456. When it is full, packets wait
+    /// Each worker's kernel buffer for datagrams that wait to be sent, bytes, 65536..=268435456. When it is full, packets wait
     /// in the pacer, where sound overtakes pictures. Limited by net.core.wmem_max likewise. Default 1048576.
     #[arg(value_name = "BYTES")]
     send_buffer_bytes: u32 = 1 << 20, "LECTERN_SFU_SEND_BUFFER_BYTES";
@@ -110,6 +117,7 @@ knobs! {
 impl Config {
     /// Checks every range; the error names the first knob that is out of its own, and what to write instead.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        in_range("workers", self.workers as u64, (1, MAX_WORKERS as u64))?;
         in_range("receive_buffer_bytes", self.receive_buffer_bytes.into(), SOCKET_BUFFER)?;
         in_range("send_buffer_bytes", self.send_buffer_bytes.into(), SOCKET_BUFFER)?;
         in_range("consent_timeout_s", self.consent_timeout_s, (10, 3600))?;
@@ -136,6 +144,11 @@ impl Config {
     pub fn drain_deadline(&self) -> Duration {
         Duration::from_secs(self.drain_deadline_s)
     }
+}
+
+/// One for each core that we may use. Beyond 16 the kernel's side of one port is what limits.
+fn default_workers() -> usize {
+    thread::available_parallelism().map_or(1, |cores| cores.get().min(16))
 }
 
 /// 64 KiB to 256 MiB.
@@ -329,6 +342,8 @@ mod tests {
     fn mistakes_are_one_line_that_says_what_to_do() {
         for (toml, expected) in [
             ("consent_timeout_s = 3", "consent_timeout_s is 3: choose 10 to 3600"),
+            ("workers = 0", "workers is 0: choose 1 to 64"),
+            ("workers = 65", "workers is 65: choose 1 to 64"),
             ("send_buffer_bytes = 1", "send_buffer_bytes is 1: choose 65536 to 268435456"),
             (
                 "node_ip = ['0.0.0.0']",

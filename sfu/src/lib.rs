@@ -3,16 +3,19 @@
 //! [`start`] gives a running SFU and signaling's end of its control link. The binary `lectern-sfu` is one
 //! process of it; the binary `lectern` runs it beside signaling.
 //!
-//! A packet's path: `udp` -> `worker_thread` -> `sfu_core::worker` -> `worker_thread` -> `udp`; a command's:
-//! `control` -> `worker_thread`. Read `worker_thread.rs` first.
+//! A packet's path: `udp` -> `worker_thread` (-> `handover` -> the owner's) -> `sfu_core::worker` ->
+//! `worker_thread` -> `udp`; a command's: `control` -> `worker_thread`. Read `worker_thread.rs` first.
 
 mod addresses;
 pub mod config;
 pub mod control;
+mod handover;
 pub mod metrics;
 pub mod shutdown;
 mod udp;
+mod wake;
 mod worker_thread;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +24,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sfu_core::room::RoomConfig;
-use sfu_core::transport::params::Fingerprint;
 use sfu_core::transport::{Identity, IdentityError, TransportConfig};
 use sfu_core::worker::{Worker, WorkerConfig, WorkerIndex};
 use thiserror::Error;
@@ -33,15 +35,15 @@ use crate::control::{ControlLink, ControlStats, Rooms, RoomsConfig};
 use crate::metrics::Metrics;
 use crate::shutdown::Phase;
 use crate::udp::UdpSocket;
-use crate::worker_thread::{Order, WorkerLink};
+use crate::workers::Workers;
 
 /// A running SFU. It runs until [`Self::drain`]; dropping this does not stop it.
 pub struct Sfu {
     udp_addr: SocketAddr,
     announced: Vec<SocketAddr>,
     drain_deadline: Duration,
-    worker: WorkerLink,
-    thread: JoinHandle<()>,
+    workers: Workers,
+    threads: Vec<JoinHandle<()>>,
     phase: watch::Sender<Phase>,
     stats: watch::Receiver<ControlStats>,
 }
@@ -69,42 +71,43 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// Starts an SFU: its socket is open and its worker runs when this returns.
+/// Starts an SFU: its sockets are open and its workers run when this returns.
 ///
 /// # Panics
 /// Outside a tokio runtime.
 pub fn start(config: &Config) -> Result<(Sfu, ControlLink), StartError> {
     config.validate()?;
-    let socket = open_socket(config)?;
-    let udp_addr = socket.local_addr();
+    let sockets = open_sockets(config)?;
+    let udp_addr = sockets[0].local_addr();
     let announced = addresses::announced(config, udp_addr)?;
     if announced.is_empty() {
         return Err(StartError::NoAddress);
     }
-    info!(udp = %udp_addr, ?announced, "media");
+    info!(udp = %udp_addr, ?announced, workers = config.workers, "media");
 
-    let (worker, fingerprint) = new_worker(config)?;
-    let (reports, from_worker) = mpsc::channel(WORKER_REPORTS);
-    let (worker, thread) = worker_thread::spawn("worker-0".to_owned(), worker, socket, reports)?;
+    let identity = Arc::new(Identity::generate()?);
+    let fingerprint = identity.fingerprint();
+    let transport = Arc::new(TransportConfig { identity, consent_timeout: config.consent_timeout() });
+    let (reports, from_workers) = mpsc::channel(WORKER_REPORTS);
+    let new_worker = |index| Worker::new(worker_config(config, index, &transport));
+    let (workers, threads) = workers::spawn(sockets, &reports, new_worker)?;
 
     let rooms = Rooms::new(RoomsConfig {
         candidates: announced.clone(),
         fingerprint,
+        workers: config.workers,
         max_participants_per_room: config.max_participants_per_room,
     });
     let (control_link, link_end) = control::link();
     let (phase, phase_seen) = watch::channel(Phase::Serving);
-    let stats = control::spawn(rooms, link_end, worker.clone(), from_worker, phase_seen);
+    let stats = control::spawn(rooms, link_end, workers.clone(), from_workers, phase_seen);
     let drain_deadline = config.drain_deadline();
-    Ok((Sfu { udp_addr, announced, drain_deadline, worker, thread, phase, stats }, control_link))
+    Ok((Sfu { udp_addr, announced, drain_deadline, workers, threads, phase, stats }, control_link))
 }
 
-/// A worker, and the fingerprint of the certificate that it shows to clients.
-fn new_worker(config: &Config) -> Result<(Worker, Fingerprint), StartError> {
-    let identity = Arc::new(Identity::generate()?);
-    let fingerprint = identity.fingerprint();
-    let worker = Worker::new(WorkerConfig {
-        transport: Arc::new(TransportConfig { identity, consent_timeout: config.consent_timeout() }),
+fn worker_config(config: &Config, index: WorkerIndex, transport: &Arc<TransportConfig>) -> WorkerConfig {
+    WorkerConfig {
+        transport: Arc::clone(transport),
         room: RoomConfig {
             max_participants: config.max_participants_per_room,
             max_tracks: control::MAX_PUBLISHED,
@@ -112,20 +115,19 @@ fn new_worker(config: &Config) -> Result<(Worker, Fingerprint), StartError> {
             ..RoomConfig::default()
         },
         max_transports: control::MAX_TRANSPORTS,
-        index: WorkerIndex::default(),
-        workers: 1,
-    });
-    Ok((worker, fingerprint))
+        index,
+        workers: config.workers as u16,
+    }
 }
 
-/// Most reports that wait for the control task; further ones wait in the worker.
+/// Most reports that wait for the control task; further ones wait in the workers.
 const WORKER_REPORTS: usize = 1024;
 
-fn open_socket(config: &Config) -> Result<UdpSocket, StartError> {
+/// A socket for each worker, all on one port.
+fn open_sockets(config: &Config) -> Result<Vec<UdpSocket>, StartError> {
     let addr = config.udp_bind;
-    let bound =
-        UdpSocket::bind(addr, config.receive_buffer_bytes as usize, config.send_buffer_bytes as usize);
-    bound.map_err(|error| match error.kind() {
+    let (receive, send) = (config.receive_buffer_bytes as usize, config.send_buffer_bytes as usize);
+    UdpSocket::bind_group(addr, config.workers, receive, send).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => StartError::PortBusy(addr.port()),
         _ => StartError::Bind(addr, error),
     })
@@ -144,17 +146,18 @@ impl Sfu {
 
     /// Its metrics and health.
     pub fn metrics(&self) -> Metrics {
-        Metrics { worker: self.worker.clone(), control: self.stats.clone(), phase: self.phase.subscribe() }
+        Metrics { workers: self.workers.clone(), control: self.stats.clone(), phase: self.phase.subscribe() }
     }
 
     /// Refuses new participants, tells signaling, waits until all have left or the deadline to drain is over,
     /// closes what is left, and stops.
     pub async fn drain(mut self) {
         shutdown::drain(&self.phase, &mut self.stats, self.drain_deadline).await;
-        // An error: it has stopped already.
-        self.worker.send(Order::Stop).await.ok();
-        let joined = tokio::task::spawn_blocking(move || self.thread.join()).await;
-        debug_assert!(joined.is_ok_and(|thread| thread.is_ok()), "a worker that panics ends the process");
+        self.workers.stop().await;
+        let threads = self.threads;
+        let all_ended = move || threads.into_iter().all(|thread| thread.join().is_ok());
+        let joined = tokio::task::spawn_blocking(all_ended).await;
+        debug_assert!(joined.is_ok_and(|ended| ended), "a worker that panics ends the process");
         info!("stopped");
     }
 }

@@ -27,31 +27,32 @@ pub(crate) struct UdpSocket {
     stats: UdpStats,
 }
 
-/// What the socket counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct UdpStats {
-    /// Successful receive calls; each takes up to a batch of datagrams.
-    pub receive_calls: u64,
-    /// Receive calls that failed for another reason than that nothing was there.
-    pub receive_errors: u64,
-    /// Datagrams longer than [`MAX_DATAGRAM_IN`], dropped unread.
-    pub oversized: u64,
-    /// Successful send calls; each takes a run of datagrams to one client.
-    pub send_calls: u64,
-    /// Datagrams sent.
-    pub datagrams_out: u64,
-    /// Bytes of UDP payload sent.
-    pub bytes_out: u64,
-    /// Times that the socket's send buffer was full.
-    pub send_blocked: u64,
-    /// Datagrams dropped because the kernel refused them.
-    pub send_dropped: u64,
-    /// Runs that the kernel refused as one and that were sent datagram by datagram.
-    pub runs_split: u64,
-    /// Times that GSO was turned off by an error.
-    pub gso_disabled: u64,
-    /// Times that GSO was tried again.
-    pub gso_rearmed: u64,
+sfu_core::counters! {
+    /// What the socket counts.
+    UdpStats {
+        /// Successful receive calls; each takes up to a batch of datagrams.
+        receive_calls,
+        /// Receive calls that failed for another reason than that nothing was there.
+        receive_errors,
+        /// Datagrams longer than [`MAX_DATAGRAM_IN`], dropped unread.
+        oversized,
+        /// Successful send calls; each takes a run of datagrams to one client.
+        send_calls,
+        /// Datagrams sent.
+        datagrams_out,
+        /// Bytes of UDP payload sent.
+        bytes_out,
+        /// Times that the socket's send buffer was full.
+        send_blocked,
+        /// Datagrams dropped because the kernel refused them.
+        send_dropped,
+        /// Runs that the kernel refused as one and that were sent datagram by datagram.
+        runs_split,
+        /// Times that GSO was turned off by an error.
+        gso_disabled,
+        /// Times that GSO was tried again.
+        gso_rearmed,
+    }
 }
 
 /// Whether a run has left.
@@ -83,18 +84,45 @@ impl Run {
 }
 
 impl UdpSocket {
-    /// Binds without SO_REUSEPORT, so that a second server on the port fails here instead of taking over a
-    /// part of the first one's packets. An IPv6 wildcard address serves IPv4 too.
-    pub(crate) fn bind(addr: SocketAddr, receive_buffer: usize, send_buffer: usize) -> io::Result<Self> {
+    /// Binds `count` sockets to one address and port, among which the kernel spreads the clients by a hash of
+    /// their addresses. The hash is stable while the group is: open all before serving, close none.
+    ///
+    /// The first is bound without SO_REUSEPORT, so that a second server on the port fails here instead of taking
+    /// over a part of the first one's packets, and lets the others in only then. Port 0: it picks one for all.
+    pub(crate) fn bind_group(
+        addr: SocketAddr,
+        count: usize,
+        receive_buffer: usize,
+        send_buffer: usize,
+    ) -> io::Result<Vec<Self>> {
+        let first = Self::open(addr)?;
+        first.bind(&addr.into())?;
+        let local = first.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        let mut group = vec![first];
+        if count > 1 {
+            group[0].set_reuse_port(true)?;
+        }
+        while group.len() < count {
+            let next = Self::open(addr)?;
+            next.set_reuse_port(true)?;
+            next.bind(&local.into())?;
+            group.push(next);
+        }
+        let ready = |socket: Socket| -> io::Result<Self> {
+            enlarge_buffers(&socket, receive_buffer, send_buffer)?;
+            let state = Self::state_of(&socket, local)?;
+            Ok(Self { socket, state, local, gso_off_since: None, stats: UdpStats::default() })
+        };
+        group.into_iter().map(ready).collect()
+    }
+
+    /// A socket that is not bound yet. An IPv6 wildcard address will serve IPv4 too.
+    fn open(addr: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(addr), Type::DGRAM.cloexec(), Some(Protocol::UDP))?;
         if addr.is_ipv6() {
             socket.set_only_v6(false)?;
         }
-        socket.bind(&addr.into())?;
-        enlarge_buffers(&socket, receive_buffer, send_buffer)?;
-        let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-        let state = Self::state_of(&socket, local)?;
-        Ok(Self { socket, state, local, gso_off_since: None, stats: UdpStats::default() })
+        Ok(socket)
     }
 
     /// quinn-udp's view of the socket, with fragmentation allowed again: media packets are small enough for
@@ -118,21 +146,25 @@ impl UdpSocket {
         self.stats
     }
 
-    /// Reads what one system call gives, at most [`BATCH_SIZE`] messages, and hands over each datagram.
-    pub(crate) fn receive(&mut self, buffers: &mut ReceiveBuffers, mut handle: impl FnMut(Tuple, &mut [u8])) {
+    /// Reads what one system call gives, at most [`BATCH_SIZE`] messages; [`Self::drain`] hands them over.
+    pub(crate) fn receive(&mut self, buffers: &mut ReceiveBuffers) {
         let mut chunks = buffers.memory.chunks_exact_mut(MESSAGE_LEN);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
-        let count = match self.state.recv((&self.socket).into(), &mut slices, &mut buffers.meta) {
-            Ok(count) => count,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
-            Err(_) => {
-                self.stats.receive_errors += 1;
-                return;
+        match self.state.recv((&self.socket).into(), &mut slices, &mut buffers.meta) {
+            Ok(count) => {
+                self.stats.receive_calls += 1;
+                buffers.count = count;
             }
-        };
-        self.stats.receive_calls += 1;
-        for (message, meta) in slices.iter_mut().zip(&buffers.meta).take(count) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.stats.receive_errors += 1,
+        }
+    }
+
+    /// Hands over each datagram that was read.
+    pub(crate) fn drain(&mut self, buffers: &mut ReceiveBuffers, mut handle: impl FnMut(Tuple, &mut [u8])) {
+        let messages = buffers.memory.chunks_exact_mut(MESSAGE_LEN).zip(&buffers.meta).take(buffers.count);
+        for (message, meta) in messages {
             let tuple = self.tuple(meta);
             // GRO: datagrams of equal length from one client lie end to end, the last may be shorter.
             for datagram in message[..meta.len].chunks_mut(meta.stride.max(1)) {
@@ -143,6 +175,7 @@ impl UdpSocket {
                 }
             }
         }
+        buffers.count = 0;
     }
 
     /// Where a message came from and which of our addresses it came to.
@@ -266,11 +299,14 @@ fn refuses_a_run(error: &io::Error) -> bool {
 pub(crate) struct ReceiveBuffers {
     memory: Vec<u8>,
     meta: [RecvMeta; BATCH_SIZE],
+    /// How many messages were read and not handed over yet.
+    count: usize,
 }
 
 impl ReceiveBuffers {
     pub(crate) fn new() -> Self {
-        Self { memory: vec![0; BATCH_SIZE * MESSAGE_LEN], meta: [RecvMeta::default(); BATCH_SIZE] }
+        let meta = [RecvMeta::default(); BATCH_SIZE];
+        Self { memory: vec![0; BATCH_SIZE * MESSAGE_LEN], meta, count: 0 }
     }
 }
 
@@ -306,7 +342,11 @@ mod tests {
     use super::*;
 
     fn bind(ip: impl Into<IpAddr>) -> UdpSocket {
-        UdpSocket::bind(SocketAddr::new(ip.into(), 0), 1 << 16, 1 << 16).unwrap()
+        group(ip, 1).remove(0)
+    }
+
+    fn group(ip: impl Into<IpAddr>, count: usize) -> Vec<UdpSocket> {
+        UdpSocket::bind_group(SocketAddr::new(ip.into(), 0), count, 1 << 16, 1 << 16).unwrap()
     }
 
     /// Reads until `count` datagrams have come.
@@ -317,7 +357,8 @@ mod tests {
             let timeout = Timespec { tv_sec: 5, tv_nsec: 0 };
             let ready = poll(&mut [PollFd::new(&*socket, PollFlags::IN)], Some(&timeout)).unwrap();
             assert_eq!(ready, 1, "only {} of {count} datagrams came", received.len());
-            socket.receive(&mut buffers, |tuple, datagram| received.push((tuple, datagram.to_vec())));
+            socket.receive(&mut buffers);
+            socket.drain(&mut buffers, |tuple, datagram| received.push((tuple, datagram.to_vec())));
         }
         received
     }
@@ -416,5 +457,38 @@ mod tests {
         client.send_to(&[1; MAX_DATAGRAM_IN], socket.local_addr()).unwrap();
         assert_eq!(receive(&mut socket, 1)[0].1.len(), MAX_DATAGRAM_IN);
         assert_eq!(socket.stats().oversized, 1);
+    }
+
+    #[test]
+    fn a_group_shares_its_port_with_nobody_else() {
+        for count in [1, 2, 8] {
+            let group = group(Ipv4Addr::LOCALHOST, count);
+            let addr = group[0].local_addr();
+            assert!(group.iter().all(|socket| socket.local_addr() == addr && addr.port() != 0));
+            let second = UdpSocket::bind_group(addr, count, 1 << 16, 1 << 16);
+            assert_eq!(second.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
+        }
+    }
+
+    #[test]
+    fn a_client_always_reaches_the_same_socket_of_a_group() {
+        let mut group = group(Ipv4Addr::LOCALHOST, 2);
+        let mut reached = [0; 2];
+        for _ in 0..64 {
+            let client = StdSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..3 {
+                client.send_to(b"hello", group[0].local_addr()).unwrap();
+            }
+            // Loopback delivers before the call returns.
+            let mut buffers = ReceiveBuffers::new();
+            let mut counts = [0; 2];
+            for (count, socket) in counts.iter_mut().zip(&mut group) {
+                socket.receive(&mut buffers);
+                socket.drain(&mut buffers, |_, _| *count += 1);
+            }
+            assert!(counts == [3, 0] || counts == [0, 3], "{counts:?}");
+            reached[usize::from(counts[1] > 0)] += 1;
+        }
+        assert!(reached.iter().all(|&clients| clients > 0), "the hash spreads clients: {reached:?}");
     }
 }

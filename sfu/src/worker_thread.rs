@@ -1,26 +1,28 @@
 //! The thread of a worker: the only place that reads the clock for it and moves its packets.
 //!
-//! A turn: sleep until a datagram, an order or the worker's deadline; read the clock once; fire what is due;
-//! feed one batch of datagrams and a few orders; send what the worker has ready. Each part of a turn is
-//! bounded, so that a flood of datagrams cannot starve the timers, nor orders the packets. While the socket's
+//! A turn: sleep until a datagram, an order, another worker or the worker's deadline; read the clock once; fire
+//! what is due; feed one batch of datagrams, those that other workers passed on, and a few orders; pass on what is
+//! others'; send what the worker has ready. Each part of a turn is bounded, so that a flood of datagrams cannot
+//! starve the timers, nor orders the packets. While the socket's
 //! send buffer is full nothing is taken from the worker: packets wait in its pacers, where sound overtakes
 //! pictures.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::ops::Add;
 use std::process;
-use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sfu_core::command::{Command, Event};
 use sfu_core::stats;
 use sfu_core::worker::{TRANSMIT_BUFFER, Worker};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
+use crate::handover::{Handover, HandoverStats};
 use crate::udp::{Progress, ReceiveBuffers, Run, UdpSocket, UdpStats};
+use crate::wake::Wake;
 
 /// What the other threads ask of the worker's thread.
 #[expect(clippy::large_enum_variant, reason = "nearly all orders are commands")]
@@ -40,17 +42,33 @@ pub(crate) struct Snapshot {
     pub core: stats::Snapshot,
     /// Its socket's.
     pub udp: UdpStats,
+    /// Its dealings with other workers.
+    pub handover: HandoverStats,
     /// Turns of its loop.
     pub turns: u64,
     /// Turns that waited because nobody took the worker's events.
     pub events_blocked: u64,
 }
 
+impl Add for Snapshot {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            core: self.core + other.core,
+            udp: self.udp + other.udp,
+            handover: self.handover + other.handover,
+            turns: self.turns + other.turns,
+            events_blocked: self.events_blocked + other.events_blocked,
+        }
+    }
+}
+
 /// The way to a worker's thread. Clones lead to the same thread.
 #[derive(Clone)]
 pub(crate) struct WorkerLink {
     orders: mpsc::Sender<Order>,
-    wake: Arc<OwnedFd>,
+    wake: Wake,
 }
 
 /// The worker's thread has ended.
@@ -62,8 +80,7 @@ impl WorkerLink {
     /// Gives an order; waits while the worker has [`MAX_ORDERS`] to do.
     pub(crate) async fn send(&self, order: Order) -> Result<(), WorkerStopped> {
         self.orders.send(order).await.map_err(|_| WorkerStopped)?;
-        // The only other error is a full counter, and then the thread is awake anyway.
-        rustix::io::write(&*self.wake, &1u64.to_ne_bytes()).ok();
+        self.wake.signal();
         Ok(())
     }
 
@@ -80,19 +97,20 @@ const MAX_ORDERS: usize = 1024;
 
 /// Starts a worker's thread. Its events go to `events`; while that channel is full they wait in the worker.
 pub(crate) fn spawn(
-    name: String,
     worker: Worker,
     socket: UdpSocket,
+    handover: Handover,
     events: mpsc::Sender<Event>,
 ) -> io::Result<(WorkerLink, JoinHandle<()>)> {
     let (sender, orders) = mpsc::channel(MAX_ORDERS);
-    let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let wake = handover.wake().clone();
+    let name = format!("worker-{}", handover.index().0);
     let state = WorkerThread {
         worker,
         socket,
         orders,
         events,
-        wake: Arc::clone(&wake),
+        handover,
         received: ReceiveBuffers::new(),
         out: vec![0; TRANSMIT_BUFFER],
         blocked: None,
@@ -111,7 +129,7 @@ struct WorkerThread {
     socket: UdpSocket,
     orders: mpsc::Receiver<Order>,
     events: mpsc::Sender<Event>,
-    wake: Arc<OwnedFd>,
+    handover: Handover,
     received: ReceiveBuffers,
     out: Vec<u8>,
     /// The run in `out` that waits for room in the send buffer.
@@ -125,6 +143,7 @@ struct WorkerThread {
 struct Backlog {
     orders: bool,
     events: bool,
+    handed_over: bool,
 }
 
 /// Why a turn begins.
@@ -150,13 +169,16 @@ impl WorkerThread {
                 self.worker.handle_timeout(now);
             }
             if ready.datagrams {
-                let worker = &mut self.worker;
-                self.socket.receive(&mut self.received, |tuple, datagram| {
-                    worker.handle_datagram(now, tuple, datagram);
-                });
+                self.socket.receive(&mut self.received);
             }
+            self.learn();
+            self.take_in(now);
+            self.take_over(now);
             let next = if ready.orders { self.take_orders(now) } else { Next::Turn };
+            self.tell_others();
             self.send_ready(now);
+            // A transport is forgotten once its last datagram has left.
+            self.tell_others();
             self.report();
             if next == Next::End {
                 return;
@@ -170,21 +192,25 @@ impl WorkerThread {
         let timeout =
             timeout.map(|time| Timespec::try_from(time).expect("deadlines are less than 2^63 s away"));
         let writable = if self.blocked.is_some() { PollFlags::OUT } else { PollFlags::empty() };
-        let mut fds =
-            [PollFd::new(&self.socket, PollFlags::IN | writable), PollFd::new(&*self.wake, PollFlags::IN)];
+        let wake = self.handover.wake();
+        let mut fds = [PollFd::new(&self.socket, PollFlags::IN | writable), PollFd::new(wake, PollFlags::IN)];
         // An error (a signal) begins a turn that finds little to do.
         if poll(&mut fds, timeout.as_ref()).is_err() {
             return Ready { datagrams: false, orders: self.backlog.orders };
         }
+        let woken = !fds[1].revents().is_empty();
+        if woken {
+            wake.clear();
+        }
         Ready {
             datagrams: fds[0].revents().intersects(PollFlags::IN | PollFlags::ERR),
-            orders: self.backlog.orders || !fds[1].revents().is_empty(),
+            orders: self.backlog.orders || woken,
         }
     }
 
     /// `None`: until a datagram or an order comes.
     fn time_to_sleep(&self, now: Instant) -> Option<Duration> {
-        if self.backlog.orders {
+        if self.backlog.orders || self.backlog.handed_over {
             return Some(Duration::ZERO);
         }
         let mut timeout = self.worker.poll_timeout().map(|due| due.saturating_duration_since(now));
@@ -198,9 +224,41 @@ impl WorkerThread {
         timeout
     }
 
+    /// Takes in what other workers told. Between reading the socket and looking at what was read: an owner tells
+    /// before it answers, so what a client sends upon the answer finds its address known.
+    fn learn(&mut self) {
+        while let Some(notice) = self.handover.next_notice() {
+            self.worker.handle_notice(notice);
+        }
+    }
+
+    /// Feeds what the socket gave, and passes on what is others'.
+    fn take_in(&mut self, now: Instant) {
+        let (worker, handover) = (&mut self.worker, &mut self.handover);
+        self.socket.drain(&mut self.received, |tuple, datagram| {
+            if let Some(foreign) = worker.handle_datagram(now, tuple, datagram) {
+                handover.pass_on(foreign, tuple, datagram);
+            }
+        });
+    }
+
+    /// Feeds what other workers passed on.
+    fn take_over(&mut self, now: Instant) {
+        let worker = &mut self.worker;
+        self.backlog.handed_over = self.handover.take_over(HANDED_OVER_PER_TURN, |via, tuple, datagram| {
+            worker.handle_handed_over(now, via, tuple, datagram);
+        });
+    }
+
+    /// Lets other workers know whose the addresses are that arrive at them, and wakes those that got something.
+    fn tell_others(&mut self) {
+        while let Some((to, notice)) = self.worker.poll_notice() {
+            self.handover.tell(to, notice);
+        }
+        self.handover.wake_others();
+    }
+
     fn take_orders(&mut self, now: Instant) -> Next {
-        // First the signal, then the queue: an order that comes between is seen now or wakes the next turn.
-        rustix::io::read(&*self.wake, &mut [0; 8]).ok();
         for _ in 0..ORDERS_PER_TURN {
             match self.orders.try_recv() {
                 Ok(Order::Command(command)) => self.worker.handle_command(now, command),
@@ -220,7 +278,12 @@ impl WorkerThread {
     }
 
     fn snapshot(&self) -> Snapshot {
-        Snapshot { core: self.worker.stats(), udp: self.socket.stats(), ..self.stats }
+        Snapshot {
+            core: self.worker.stats(),
+            udp: self.socket.stats(),
+            handover: self.handover.stats(),
+            ..self.stats
+        }
     }
 
     /// Sends run after run until the worker has no more or the send buffer is full.
@@ -267,6 +330,9 @@ const RETRY: Duration = Duration::from_millis(5);
 
 /// A command costs up to ~100 us (a new transport), a turn should stay below ~5 ms.
 const ORDERS_PER_TURN: usize = 32;
+
+/// As many datagrams as one read of the socket gives where there is no GRO to join them, several times over.
+const HANDED_OVER_PER_TURN: usize = 256;
 
 /// Ends the process where the thread that holds it panics.
 struct AbortOnPanic;

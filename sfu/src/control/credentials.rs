@@ -2,12 +2,12 @@
 
 use aws_lc_rs::rand;
 use sfu_core::transport::params::IceCredentials;
+use sfu_core::worker::WorkerIndex;
 
 /// ICE credentials (RFC 8445 §5.3) of a transport that belongs to worker `worker`: the first two characters of
-/// the ufrag are the worker's index in base 36, so that any worker can tell whose a STUN request is.
-pub(crate) fn ice_credentials(worker: u16) -> IceCredentials {
-    let digit = |value: u16| char::from_digit(u32::from(value % 36), 36).expect("below 36");
-    let mut ufrag: String = [digit(worker / 36), digit(worker)].into_iter().collect();
+/// the ufrag name it, so that any worker can tell whose a STUN request is.
+pub(crate) fn ice_credentials(worker: WorkerIndex) -> IceCredentials {
+    let mut ufrag: String = worker.ufrag_prefix().into_iter().collect();
     ufrag.extend(random_chars::<UFRAG_RANDOM>());
     IceCredentials { ufrag, pwd: random_chars::<PWD_LEN>().into_iter().collect() }
 }
@@ -42,9 +42,9 @@ mod tests {
 
     #[test]
     fn a_ufrag_names_its_worker_and_no_two_are_alike() {
-        for (worker, prefix) in [(0, "00"), (35, "0z"), (36, "10"), (1295, "zz")] {
+        for worker in [0, 35, 36, 1295].map(WorkerIndex) {
             let (one, other) = (ice_credentials(worker), ice_credentials(worker));
-            assert!(one.ufrag.starts_with(prefix), "{one:?}");
+            assert_eq!(WorkerIndex::of_ufrag(&one.ufrag), Some(worker));
             assert!(one.ufrag != other.ufrag && one.pwd != other.pwd);
             assert_eq!((one.ufrag.len(), one.pwd.len()), (12, 24));
         }

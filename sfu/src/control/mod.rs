@@ -1,7 +1,7 @@
-//! The control side of the SFU: a task between signaling and the worker.
+//! The control side of the SFU: a task between signaling and the workers.
 //!
-//! `Rooms` decides; this module moves: commands of signaling and reports of the worker in, orders to the
-//! worker and events for signaling out. All queues are bounded. A signaling service that stops reading its
+//! `Rooms` decides; this module moves: commands of signaling and reports of the workers in, orders to the
+//! workers and events for signaling out. All queues are bounded. A signaling service that stops reading its
 //! events stops being read itself, and media goes on; so it must never wait to send without also reading.
 
 mod credentials;
@@ -14,7 +14,8 @@ use tracing::debug;
 
 pub(crate) use self::rooms::{ControlStats, MAX_PUBLISHED, MAX_RECEIVED, MAX_TRANSPORTS, Rooms, RoomsConfig};
 use crate::shutdown::Phase;
-use crate::worker_thread::{Order, WorkerLink, end_process};
+use crate::worker_thread::{Order, end_process};
+use crate::workers::Workers;
 
 /// Signaling's end of the control link. Order is kept in each direction.
 #[derive(Debug)]
@@ -48,16 +49,16 @@ const MAX_PENDING_EVENTS: usize = 1024;
 /// negotiation share it.
 const BATCH: usize = 64;
 
-/// Starts the control task. It runs until the worker has stopped; if it panics, the process ends.
+/// Starts the control task. It runs until the workers have stopped; if it panics, the process ends.
 pub(crate) fn spawn(
     rooms: Rooms,
     link: LinkEnd,
-    worker: WorkerLink,
+    workers: Workers,
     reports: mpsc::Receiver<Event>,
     phase: watch::Receiver<Phase>,
 ) -> watch::Receiver<ControlStats> {
     let (sender, stats) = watch::channel(ControlStats::default());
-    let task = tokio::spawn(run(rooms, link, worker, reports, phase, sender));
+    let task = tokio::spawn(run(rooms, link, workers, reports, phase, sender));
     tokio::spawn(async move {
         // The other error is that the runtime ends.
         if task.await.is_err_and(|error| error.is_panic()) {
@@ -70,7 +71,7 @@ pub(crate) fn spawn(
 async fn run(
     mut rooms: Rooms,
     mut link: LinkEnd,
-    worker: WorkerLink,
+    workers: Workers,
     mut reports: mpsc::Receiver<Event>,
     mut phase: watch::Receiver<Phase>,
     stats: watch::Sender<ControlStats>,
@@ -99,8 +100,8 @@ async fn run(
         commands.drain(..).for_each(|command| rooms.handle_command(command));
         events.drain(..).for_each(|event| rooms.handle_event(event));
         rooms.settle();
-        while let Some(command) = rooms.poll_command() {
-            if worker.send(Order::Command(command)).await.is_err() {
+        while let Some((worker, command)) = rooms.poll_command() {
+            if workers.send(worker, Order::Command(command)).await.is_err() {
                 break;
             }
         }
@@ -114,5 +115,5 @@ async fn run(
         // Full or closed: nobody reads any more.
         link.events.try_send(event).ok();
     }
-    debug!("the worker has stopped, and with it the control task");
+    debug!("the workers have stopped, and with them the control task");
 }

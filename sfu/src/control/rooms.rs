@@ -8,10 +8,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use sfu_core::command::{CloseReason, Command, Event};
 use sfu_core::rtp::params::{ReceiveParams, SendParams};
 use sfu_core::transport::params::{Fingerprint, RemoteParams};
 use sfu_core::transport::sdp::{Answered, Needed, Negotiation, NegotiationConfig};
+use sfu_core::worker::WorkerIndex;
 use sfu_protocol::control::{FromSfu, MAX_DATA_BYTES, MediaKind, Msid, Publish, Source, ToSfu};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use tracing::{debug, info};
@@ -37,6 +39,8 @@ pub(crate) struct RoomsConfig {
     pub candidates: Vec<SocketAddr>,
     /// Of our certificate.
     pub fingerprint: Fingerprint,
+    /// How many workers there are.
+    pub workers: usize,
     /// Most transports in one room.
     pub max_participants_per_room: usize,
 }
@@ -64,21 +68,29 @@ pub(crate) struct ControlStats {
 pub(crate) struct Rooms {
     config: RoomsConfig,
     phase: Phase,
-    rooms: BTreeMap<RoomId, BTreeSet<TransportId>>,
+    rooms: BTreeMap<RoomId, Room>,
     peers: BTreeMap<TransportId, Peer>,
     tracks: BTreeMap<TrackId, Track>,
     /// Transports whose end the worker has yet to report.
     closing: BTreeSet<TransportId>,
     /// Transports whose subscriptions may need a new negotiation.
     unsettled: BTreeSet<TransportId>,
-    commands: VecDeque<Command>,
+    commands: VecDeque<(WorkerIndex, Command)>,
     events: VecDeque<FromSfu>,
     stats: ControlStats,
+}
+
+/// A room, whole on one worker for as long as it is open.
+struct Room {
+    worker: WorkerIndex,
+    members: BTreeSet<TransportId>,
 }
 
 /// A transport.
 struct Peer {
     room: RoomId,
+    /// Its room's.
+    worker: WorkerIndex,
     negotiation: Negotiation,
     /// What the worker knows of the client's side; `None` before it knows the transport.
     remote: Option<RemoteParams>,
@@ -102,6 +114,7 @@ struct Track {
 struct Announced {
     publisher: TransportId,
     room: RoomId,
+    worker: WorkerIndex,
     kind: MediaKind,
     source: Source,
 }
@@ -144,7 +157,7 @@ impl Rooms {
             ToSfu::SetMuted { track, muted } => self.set_muted(track, muted),
             ToSfu::Subscribe { transport, track, msid } => self.subscribe(transport, track, msid),
             ToSfu::Unsubscribe { transport, track } => self.unsubscribe(transport, track),
-            ToSfu::SendData { recipients, channel, bytes } => self.send_data(recipients, channel, bytes),
+            ToSfu::SendData { recipients, channel, bytes } => self.send_data(recipients, &channel, bytes),
         };
         if known.is_none() {
             self.stats.commands_ignored += 1;
@@ -207,8 +220,8 @@ impl Rooms {
         }
     }
 
-    /// The next command for the worker.
-    pub(crate) fn poll_command(&mut self) -> Option<Command> {
+    /// The next command, and the worker that it is for.
+    pub(crate) fn poll_command(&mut self) -> Option<(WorkerIndex, Command)> {
         self.commands.pop_front()
     }
 
@@ -244,17 +257,32 @@ impl Rooms {
         // The transports of a room that was not made are refused one by one.
         let accepted = self.phase == Phase::Serving && self.rooms.len() < MAX_ROOMS;
         accepted.then(|| {
-            self.rooms.insert(room, BTreeSet::new());
-            self.commands.push_back(Command::OpenRoom { room });
+            let worker = self.least_loaded();
+            self.rooms.insert(room, Room { worker, members: BTreeSet::new() });
+            self.order(worker, Command::OpenRoom { room });
         })
     }
 
+    /// The worker with the fewest transports, of several the first.
+    fn least_loaded(&self) -> WorkerIndex {
+        let mut transports = vec![0; self.config.workers.max(1)];
+        for room in self.rooms.values() {
+            transports[usize::from(room.worker.0)] += room.members.len();
+        }
+        let least = (0..transports.len()).min_by_key(|&index| transports[index]).unwrap_or(0);
+        WorkerIndex(least as u16)
+    }
+
+    fn order(&mut self, worker: WorkerIndex, command: Command) {
+        self.commands.push_back((worker, command));
+    }
+
     fn close_room(&mut self, room: RoomId) -> Option<()> {
-        for transport in self.rooms.get(&room)?.clone() {
+        for transport in self.rooms.get(&room)?.members.clone() {
             self.close_transport(transport, CloseReason::Requested);
         }
-        self.rooms.remove(&room);
-        self.commands.push_back(Command::CloseRoom { room });
+        let Room { worker, .. } = self.rooms.remove(&room)?;
+        self.order(worker, Command::CloseRoom { room });
         Some(())
     }
 
@@ -263,21 +291,27 @@ impl Rooms {
             return None;
         }
         let full = self.peers.len() >= MAX_TRANSPORTS
-            || self.rooms.get(&room).is_none_or(|room| room.len() >= self.config.max_participants_per_room);
+            || self
+                .rooms
+                .get(&room)
+                .is_none_or(|room| room.members.len() >= self.config.max_participants_per_room);
         if full || self.phase != Phase::Serving {
             self.stats.transports_refused += 1;
             let reason = if full { CloseReason::NoCapacity } else { CloseReason::Shutdown };
             self.events.push_back(FromSfu::TransportClosed { transport, reason });
             return Some(());
         }
-        self.rooms.entry(room).or_default().insert(transport);
+        let Room { worker, members } = self.rooms.get_mut(&room)?;
+        let worker = *worker;
+        members.insert(transport);
         let negotiation = Negotiation::new(NegotiationConfig {
-            local: ice_credentials(0),
+            local: ice_credentials(worker),
             fingerprint: self.config.fingerprint,
             candidates: self.config.candidates.clone(),
             seed: random_seed(),
         });
-        let peer = Peer { room, negotiation, remote: None, published: Vec::new(), wishes: BTreeSet::new() };
+        let peer =
+            Peer { room, worker, negotiation, remote: None, published: Vec::new(), wishes: BTreeSet::new() };
         self.peers.insert(transport, peer);
         Some(())
     }
@@ -286,7 +320,7 @@ impl Rooms {
         let peer = self.forget(transport)?;
         if peer.remote.is_some() {
             self.closing.insert(transport);
-            self.commands.push_back(Command::CloseTransport { transport, reason });
+            self.order(peer.worker, Command::CloseTransport { transport, reason });
         } else {
             self.events.push_back(FromSfu::TransportClosed { transport, reason });
         }
@@ -297,7 +331,7 @@ impl Rooms {
     fn forget(&mut self, transport: TransportId) -> Option<Peer> {
         let peer = self.peers.remove(&transport)?;
         if let Some(room) = self.rooms.get_mut(&peer.room) {
-            room.remove(&transport);
+            room.members.remove(&transport);
         }
         for track in &peer.wishes {
             self.remove_receiver(*track, transport);
@@ -348,7 +382,8 @@ impl Rooms {
             self.stats.commands_ignored += 1;
             return None;
         }
-        let announced = Announced { publisher, room: peer.room, kind: publish.kind, source: publish.source };
+        let Publish { kind, source, .. } = publish;
+        let announced = Announced { publisher, room: peer.room, worker: peer.worker, kind, source };
         track.announced = Some(announced);
         peer.published.push(publish);
 
@@ -363,10 +398,12 @@ impl Rooms {
     fn answer(&mut self, transport: TransportId, offer_id: u32, answered: Answered) -> Option<()> {
         let Answered { sdp, remote, local, receive, ended, send, stopped, mid_to_track, .. } = answered;
         let peer = self.peers.get_mut(&transport)?;
+        let worker = peer.worker;
         // New, restarts ICE, or has data channels now.
         if peer.remote.as_ref() != Some(&remote) {
             peer.remote = Some(remote.clone());
-            self.commands.push_back(Command::OpenTransport { room: peer.room, transport, local, remote });
+            let open = Command::OpenTransport { room: peer.room, transport, local, remote };
+            self.order(worker, open);
         }
         // A track that only comes in another way stays the same track for its receivers.
         let moved = |track: &TrackId| receive.iter().any(|(received, _)| received == track);
@@ -384,7 +421,7 @@ impl Rooms {
             let Some(wish) = track.receivers.get_mut(&transport) else { continue };
             wish.params = Some(params.clone());
             if track.expected {
-                self.commands.push_back(Command::Subscribe { transport, track: id, params });
+                self.order(worker, Command::Subscribe { transport, track: id, params });
             }
         }
         self.stats.offers_answered += 1;
@@ -397,16 +434,18 @@ impl Rooms {
     fn expect(&mut self, transport: TransportId, id: TrackId, params: ReceiveParams) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let Some(announced) = track.announced else { return };
-        self.commands.push_back(Command::Publish { transport, track: id, source: announced.source, params });
+        let Announced { worker, source, .. } = announced;
+        self.commands.push_back((worker, Command::Publish { transport, track: id, source, params }));
         if std::mem::replace(&mut track.expected, true) {
             return;
         }
         if track.muted {
-            self.commands.push_back(Command::SetMuted { transport, track: id, muted: true });
+            self.commands.push_back((worker, Command::SetMuted { transport, track: id, muted: true }));
         }
         for (receiver, wish) in &track.receivers {
             if let Some(params) = wish.params.clone() {
-                self.commands.push_back(Command::Subscribe { transport: *receiver, track: id, params });
+                let subscribe = Command::Subscribe { transport: *receiver, track: id, params };
+                self.commands.push_back((worker, subscribe));
             }
         }
         for receiver in track.receivers.keys().copied().collect::<Vec<_>>() {
@@ -418,9 +457,9 @@ impl Rooms {
     /// far it has counted on them, and a second count from the start under one SSRC would break its cipher.
     fn suspend(&mut self, id: TrackId) {
         let Some(track) = self.tracks.get_mut(&id).filter(|track| track.expected) else { return };
-        let Some(Announced { publisher, .. }) = track.announced else { return };
+        let Some(Announced { publisher, worker, .. }) = track.announced else { return };
         track.expected = false;
-        self.commands.push_back(Command::Unpublish { transport: publisher, track: id });
+        self.commands.push_back((worker, Command::Unpublish { transport: publisher, track: id }));
         for (receiver, wish) in &mut track.receivers {
             wish.params = None;
             if let Some(peer) = self.peers.get_mut(receiver) {
@@ -433,8 +472,9 @@ impl Rooms {
     fn stop_sending(&mut self, id: TrackId, transport: TransportId) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let params = track.receivers.get_mut(&transport).and_then(|wish| wish.params.take());
-        if params.is_some() && track.expected {
-            self.commands.push_back(Command::Unsubscribe { transport, track: id });
+        if let Some(Announced { worker, .. }) = track.announced.filter(|_| params.is_some() && track.expected)
+        {
+            self.order(worker, Command::Unsubscribe { transport, track: id });
         }
     }
 
@@ -463,8 +503,9 @@ impl Rooms {
     fn set_muted(&mut self, id: TrackId, muted: bool) -> Option<()> {
         let track = self.tracks.get_mut(&id)?;
         let changed = std::mem::replace(&mut track.muted, muted) != muted;
-        if let Some(Announced { publisher, .. }) = track.announced.filter(|_| changed && track.expected) {
-            self.commands.push_back(Command::SetMuted { transport: publisher, track: id, muted });
+        let told = track.announced.filter(|_| changed && track.expected);
+        if let Some(Announced { publisher, worker, .. }) = told {
+            self.order(worker, Command::SetMuted { transport: publisher, track: id, muted });
         }
         Some(())
     }
@@ -518,11 +559,22 @@ impl Rooms {
         }
     }
 
-    fn send_data(&mut self, mut recipients: Vec<TransportId>, channel: String, bytes: Vec<u8>) -> Option<()> {
-        recipients.retain(|recipient| self.peers.contains_key(recipient));
-        (bytes.len() <= MAX_DATA_BYTES && !recipients.is_empty()).then(|| {
-            self.commands.push_back(Command::SendData { recipients, channel, bytes: bytes.into() });
-        })
+    fn send_data(&mut self, recipients: Vec<TransportId>, channel: &str, bytes: Vec<u8>) -> Option<()> {
+        let mut by_worker: BTreeMap<WorkerIndex, Vec<TransportId>> = BTreeMap::new();
+        for recipient in recipients {
+            if let Some(peer) = self.peers.get(&recipient) {
+                by_worker.entry(peer.worker).or_default().push(recipient);
+            }
+        }
+        if bytes.len() > MAX_DATA_BYTES || by_worker.is_empty() {
+            return None;
+        }
+        let bytes = Bytes::from(bytes);
+        for (worker, recipients) in by_worker {
+            let (channel, bytes) = (channel.to_owned(), bytes.clone());
+            self.order(worker, Command::SendData { recipients, channel, bytes });
+        }
+        Some(())
     }
 }
 

@@ -8,8 +8,17 @@ use crate::worker_thread::Snapshot;
 
 /// All counters at one moment.
 pub(super) struct Counters {
-    pub(super) edge: Snapshot,
-    pub(super) control: ControlStats,
+    /// The workers' together.
+    edge: Snapshot,
+    workers: Vec<Snapshot>,
+    control: ControlStats,
+}
+
+impl Counters {
+    pub(super) fn new(workers: Vec<Snapshot>, control: ControlStats) -> Self {
+        let edge = workers.iter().fold(Snapshot::default(), |sum, &worker| sum + worker);
+        Self { edge, workers, control }
+    }
 }
 
 /// All metrics at that moment.
@@ -32,6 +41,8 @@ enum Samples {
     One(fn(&Counters) -> u64),
     /// One for each value of a label.
     By(&'static str, fn(&Counters) -> Vec<(&'static str, u64)>),
+    /// One for each worker.
+    ByWorker(fn(&Snapshot) -> u64),
 }
 
 const fn gauge(name: &'static str, help: &'static str, value: fn(&Counters) -> u64) -> Family {
@@ -49,6 +60,15 @@ const fn counters(
     values: fn(&Counters) -> Vec<(&'static str, u64)>,
 ) -> Family {
     Family { name, help, kind: MetricType::COUNTER, samples: Samples::By(label, values) }
+}
+
+const fn by_worker(
+    name: &'static str,
+    help: &'static str,
+    kind: MetricType,
+    value: fn(&Snapshot) -> u64,
+) -> Family {
+    Family { name, help, kind, samples: Samples::ByWorker(value) }
 }
 
 const FAMILIES: &[Family] = &[
@@ -186,13 +206,48 @@ const FAMILIES: &[Family] = &[
     counter("lectern_sfu_dropped_messages_total", "Data messages that missed a recipient.", |at| {
         at.edge.core.worker.data_dropped
     }),
-    // The worker's thread.
-    counter("lectern_sfu_worker_turns_total", "Turns of the worker's loop.", |at| at.edge.turns),
-    counter(
+    // The workers' threads.
+    by_worker("lectern_sfu_worker_transports", "A worker's transports now.", MetricType::GAUGE, |worker| {
+        worker.core.open_transports
+    }),
+    by_worker("lectern_sfu_worker_turns_total", "Turns of a worker's loop.", MetricType::COUNTER, |worker| {
+        worker.turns
+    }),
+    by_worker(
         "lectern_sfu_worker_events_blocked_total",
-        "Turns of the worker's loop that left events waiting because nobody took them.",
-        |at| at.edge.events_blocked,
+        "Turns of a worker's loop that left events waiting because nobody took them.",
+        MetricType::COUNTER,
+        |worker| worker.events_blocked,
     ),
+    by_worker(
+        "lectern_sfu_worker_passed_on_datagrams_total",
+        "Datagrams that reached this worker and were passed on to their owner.",
+        MetricType::COUNTER,
+        |worker| worker.handover.passed_on,
+    ),
+    by_worker(
+        "lectern_sfu_worker_taken_over_datagrams_total",
+        "Datagrams that other workers passed on to this one.",
+        MetricType::COUNTER,
+        |worker| worker.core.worker.handed_over_in,
+    ),
+    counters(
+        "lectern_sfu_handover_dropped_total",
+        "What did not get from worker to worker: an inbox was full.",
+        "what",
+        |at| {
+            let handover = &at.edge.handover;
+            let notices = handover.dropped_notices + at.edge.core.worker.notices_refused;
+            vec![
+                ("datagram", handover.dropped_full),
+                ("request", handover.dropped_claims),
+                ("notice", notices),
+            ]
+        },
+    ),
+    counter("lectern_sfu_handover_wakes_total", "Times that a worker woke another.", |at| {
+        at.edge.handover.wakes
+    }),
 ];
 
 /// The socket drops datagrams that are too long before the worker sees them.
@@ -207,6 +262,12 @@ impl Family {
             Samples::By(label, values) => {
                 let labelled = |(name, value)| self.metric(vec![pair(label, name)], value);
                 values(counters).into_iter().map(labelled).collect()
+            }
+            Samples::ByWorker(value) => {
+                let labelled = |(index, worker): (usize, &Snapshot)| {
+                    self.metric(vec![pair("worker", &index.to_string())], value(worker))
+                };
+                counters.workers.iter().enumerate().map(labelled).collect()
             }
         };
         family(self.name, self.help, self.kind, metrics)
@@ -279,9 +340,10 @@ mod tests {
 
     #[test]
     fn oversized_datagrams_are_counted_wherever_they_were_dropped() {
-        let mut counters = Counters { edge: Snapshot::default(), control: ControlStats::default() };
-        counters.edge.udp.oversized = 2;
-        counters.edge.core.refused.count(Refusal::Oversized);
+        let mut workers = vec![Snapshot::default(); 2];
+        workers[0].udp.oversized = 2;
+        workers[1].core.refused.count(Refusal::Oversized);
+        let counters = Counters::new(workers, ControlStats::default());
         let families = all(&counters);
         let refused = families.iter().find(|family| family.name() == "lectern_sfu_refused_datagrams_total");
         let of = |metric: &&Metric| metric.get_label()[0].value() == "oversized";

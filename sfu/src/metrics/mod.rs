@@ -1,6 +1,6 @@
 //! What an operator sees: metrics in Prometheus' text format, liveness and readiness.
 //!
-//! Counters are plain integers of the worker's thread, copied out when somebody asks; nothing here is touched
+//! Counters are plain integers of the workers' threads, copied out when somebody asks; nothing here is touched
 //! by a packet. Names follow Prometheus' rules: base units, `_total` on counters.
 
 mod families;
@@ -24,19 +24,20 @@ use tokio::time::timeout;
 use self::families::Counters;
 use crate::control::ControlStats;
 use crate::shutdown::Phase;
-use crate::worker_thread::{Snapshot, WorkerLink, WorkerStopped};
+use crate::worker_thread::{Snapshot, WorkerStopped};
+use crate::workers::Workers;
 
 /// The SFU's metrics and health. Clones show the same SFU.
 #[derive(Clone)]
 pub struct Metrics {
-    pub(crate) worker: WorkerLink,
+    pub(crate) workers: Workers,
     pub(crate) control: watch::Receiver<ControlStats>,
     pub(crate) phase: watch::Receiver<Phase>,
 }
 
-/// The worker gave no sign of life in `ANSWER_TIME`.
+/// A worker gave no sign of life in `ANSWER_TIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("the worker does not answer")]
+#[error("a worker does not answer")]
 pub struct WorkerSilent;
 
 impl From<WorkerStopped> for WorkerSilent {
@@ -51,11 +52,11 @@ const ANSWER_TIME: Duration = Duration::from_secs(2);
 impl Metrics {
     /// All metrics as they are now, for a page that may hold others too.
     pub async fn gather(&self) -> Result<Vec<MetricFamily>, WorkerSilent> {
-        let edge = self.snapshot().await?;
-        Ok(families::all(&Counters { edge, control: *self.control.borrow() }))
+        let workers = self.snapshots().await?;
+        Ok(families::all(&Counters::new(workers, *self.control.borrow())))
     }
 
-    /// `/metrics`, `/healthz` (the worker answers) and `/readyz` (it does, and new rooms are welcome).
+    /// `/metrics`, `/healthz` (all workers answer) and `/readyz` (they do, and new rooms are welcome).
     pub fn router(self) -> Router {
         Router::new()
             .route("/metrics", get(page))
@@ -64,8 +65,8 @@ impl Metrics {
             .with_state(self)
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, WorkerSilent> {
-        Ok(timeout(ANSWER_TIME, self.worker.snapshot()).await.map_err(|_| WorkerSilent)??)
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, WorkerSilent> {
+        Ok(timeout(ANSWER_TIME, self.workers.snapshots()).await.map_err(|_| WorkerSilent)??)
     }
 }
 
@@ -100,7 +101,7 @@ async fn page(State(metrics): State<Metrics>) -> Response {
 }
 
 async fn health(State(metrics): State<Metrics>) -> (StatusCode, String) {
-    match metrics.snapshot().await {
+    match metrics.snapshots().await {
         Ok(_) => (StatusCode::OK, "ok".to_owned()),
         Err(silent) => (StatusCode::SERVICE_UNAVAILABLE, silent.to_string()),
     }

@@ -15,6 +15,25 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+/// Makes each of these functions a test with one worker and a test with two.
+macro_rules! with_one_and_two_workers {
+    ($($test:ident),* $(,)?) => {
+        mod one_worker {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(1).await;
+            })*
+        }
+        mod two_workers {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(2).await;
+            })*
+        }
+    };
+}
+pub(crate) use with_one_and_two_workers;
+
 /// A running SFU on loopback.
 pub(crate) struct Running {
     pub(crate) sfu: Sfu,
@@ -24,8 +43,9 @@ pub(crate) struct Running {
     pub(crate) pages: SocketAddr,
 }
 
-pub(crate) async fn start() -> Running {
-    start_with(Config::default()).await
+/// Starts an SFU with so many workers.
+pub(crate) async fn start(workers: usize) -> Running {
+    start_with(Config { workers, ..Config::default() }).await
 }
 
 /// Starts an SFU on free ports of the loopback interface.
@@ -50,13 +70,14 @@ pub(crate) async fn get(server: SocketAddr, path: &str) -> (u16, String) {
     (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
-/// A metric as it is now; where it has labels, the one with this value.
+/// A metric as it is now: the sum over its labels, or the one with this value.
 pub(crate) async fn metric(running: &Running, name: &str, label: Option<&str>) -> u64 {
     let families = running.sfu.metrics().gather().await.unwrap();
     let family = families.iter().find(|family| family.name() == name).expect(name);
-    let labelled = |metric: &&Metric| metric.get_label().first().map(LabelPair::value) == label;
-    let metric = family.get_metric().iter().find(labelled).unwrap();
-    metric.get_counter().get_value().max(metric.get_gauge().get_value()) as u64
+    let labelled =
+        |metric: &&Metric| label.is_none() || metric.get_label().first().map(LabelPair::value) == label;
+    let values = family.get_metric().iter().filter(labelled);
+    values.map(|metric| metric.get_counter().get_value().max(metric.get_gauge().get_value()) as u64).sum()
 }
 
 /// Polls until a fact holds.

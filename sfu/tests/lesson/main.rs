@@ -11,7 +11,7 @@ mod signaling;
 
 use std::time::Duration;
 
-use common::{Running, eventually, metric, start, start_with};
+use common::{Running, eventually, metric, start, start_with, with_one_and_two_workers};
 use lossy_path::LossyPath;
 use peer::Peer;
 use sfu::config::Config;
@@ -19,7 +19,6 @@ use sfu_protocol::control::{FromSfu, MediaKind, Msid, Publish, Source, ToSfu};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use signaling::Signaling;
 
-const ROOM: RoomId = RoomId(1);
 const TEACHER: TransportId = TransportId(1);
 const CLASS: TransportId = TransportId(2);
 const VOICE: TrackId = TrackId(1);
@@ -37,22 +36,7 @@ impl Lesson {
     /// Both have joined; nothing is sent yet.
     async fn begin(mut sfu: Running) -> Self {
         let mut signaling = Signaling::new(&mut sfu.control);
-        signaling.send(ToSfu::OpenRoom { room: ROOM }).await;
-        for transport in [TEACHER, CLASS] {
-            signaling.send(ToSfu::OpenTransport { room: ROOM, transport, link: "school".to_owned() }).await;
-        }
-        let teacher = Peer::teacher(TEACHER).await;
-        let class = Peer::class(CLASS).await;
-        for (track, name) in [(VOICE, "voice"), (CAMERA, "camera")] {
-            let msid = Msid { stream: "PA_teacher".to_owned(), track: name.to_owned() };
-            signaling.send(ToSfu::Subscribe { transport: CLASS, track, msid }).await;
-        }
-        let published = [
-            publish(VOICE, MediaKind::Audio, Source::Microphone, peer::VOICE_CID),
-            publish(CAMERA, MediaKind::Video, Source::Camera, peer::CAMERA_CID),
-        ];
-        teacher.negotiate(&mut signaling, published.to_vec()).await;
-        class.negotiate(&mut signaling, Vec::new()).await;
+        let (teacher, class) = join(&mut signaling, 1).await;
         Self { sfu, signaling, teacher, class }
     }
 
@@ -72,13 +56,44 @@ impl Lesson {
     }
 }
 
+/// A teacher and a class join lesson `number`: the ids are those above for the first one.
+async fn join(signaling: &mut Signaling, number: u64) -> (Peer, Peer) {
+    let [first, second] = [2 * number - 1, 2 * number];
+    let (room, voice, camera) = (RoomId(number), TrackId(first), TrackId(second));
+    signaling.send(ToSfu::OpenRoom { room }).await;
+    for transport in [first, second].map(TransportId) {
+        signaling.send(ToSfu::OpenTransport { room, transport, link: "school".to_owned() }).await;
+    }
+    let teacher = Peer::teacher(TransportId(first)).await;
+    let class = Peer::class(TransportId(second)).await;
+    for (track, name) in [(voice, "voice"), (camera, "camera")] {
+        let msid = Msid { stream: "PA_teacher".to_owned(), track: name.to_owned() };
+        signaling.send(ToSfu::Subscribe { transport: class.id(), track, msid }).await;
+    }
+    let published = [
+        publish(voice, MediaKind::Audio, Source::Microphone, peer::VOICE_CID),
+        publish(camera, MediaKind::Video, Source::Camera, peer::CAMERA_CID),
+    ];
+    teacher.negotiate(signaling, published.to_vec()).await;
+    class.negotiate(signaling, Vec::new()).await;
+    (teacher, class)
+}
+
 fn publish(track: TrackId, kind: MediaKind, source: Source, cid: &str) -> Publish {
     Publish { track, kind, source, cid: cid.to_owned(), mid: None, dtx: kind == MediaKind::Audio }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_class_hears_and_sees_its_teacher() {
-    let mut lesson = Lesson::begin(start().await).await;
+with_one_and_two_workers!(
+    a_class_hears_and_sees_its_teacher,
+    messages_go_both_ways_over_data_channels,
+    pictures_lost_on_either_side_are_sent_again,
+    a_lesson_goes_on_after_an_ice_restart,
+    a_draining_sfu_says_goodbye_to_its_clients,
+    a_lesson_survives_a_flood_of_nonsense,
+);
+
+async fn a_class_hears_and_sees_its_teacher(workers: usize) {
+    let mut lesson = Lesson::begin(start(workers).await).await;
     assert_eq!(lesson.connected().await, ["AEAD_AES_128_GCM"; 2], "although the peers list it last");
 
     lesson.teacher.start_sending();
@@ -95,9 +110,8 @@ async fn a_class_hears_and_sees_its_teacher() {
     assert!(metric(&lesson.sfu, "lectern_sfu_sent_datagrams_total", None).await > 150);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn messages_go_both_ways_over_data_channels() {
-    let mut lesson = Lesson::begin(start().await).await;
+async fn messages_go_both_ways_over_data_channels(workers: usize) {
+    let mut lesson = Lesson::begin(start(workers).await).await;
     lesson.connected().await;
     eventually("both channels", async || lesson.teacher.listens() && lesson.class.listens()).await;
     for (from, to, text) in [
@@ -120,11 +134,10 @@ async fn messages_go_both_ways_over_data_channels() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pictures_lost_on_either_side_are_sent_again() {
+async fn pictures_lost_on_either_side_are_sent_again(workers: usize) {
     let path = LossyPath::new(10).await;
     let node_ip = vec![path.addr().to_string().parse().unwrap()];
-    let sfu = start_with(Config { node_ip, ..Config::default() }).await;
+    let sfu = start_with(Config { node_ip, workers, ..Config::default() }).await;
     path.lead_to(sfu.udp);
     let mut lesson = Lesson::begin(sfu).await;
     lesson.connected().await;
@@ -141,9 +154,8 @@ async fn pictures_lost_on_either_side_are_sent_again() {
     assert!(path.lost() > 30, "one packet in ten was lost each way: {}", path.lost());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lesson_goes_on_after_an_ice_restart() {
-    let mut lesson = Lesson::begin(start().await).await;
+async fn a_lesson_goes_on_after_an_ice_restart(workers: usize) {
+    let mut lesson = Lesson::begin(start(workers).await).await;
     lesson.connected().await;
     lesson.teacher.start_sending();
     for _ in 0..2 {
@@ -154,9 +166,8 @@ async fn a_lesson_goes_on_after_an_ice_restart() {
     assert_eq!(metric(&lesson.sfu, "lectern_sfu_handshakes_total", None).await, 2, "no new DTLS handshake");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_draining_sfu_says_goodbye_to_its_clients() {
-    let sfu = start_with(Config { drain_deadline_s: 0, ..Config::default() }).await;
+async fn a_draining_sfu_says_goodbye_to_its_clients(workers: usize) {
+    let sfu = start_with(Config { drain_deadline_s: 0, workers, ..Config::default() }).await;
     let mut lesson = Lesson::begin(sfu).await;
     lesson.connected().await;
     lesson.sfu.sfu.drain().await;
@@ -165,9 +176,8 @@ async fn a_draining_sfu_says_goodbye_to_its_clients() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_lesson_survives_a_flood_of_nonsense() {
-    let mut lesson = Lesson::begin(start().await).await;
+async fn a_lesson_survives_a_flood_of_nonsense(workers: usize) {
+    let mut lesson = Lesson::begin(start(workers).await).await;
     lesson.connected().await;
     lesson.teacher.start_sending();
     eventually("sound", async || lesson.class.voice().len() > 10).await;
@@ -183,4 +193,61 @@ async fn a_lesson_survives_a_flood_of_nonsense() {
         }
     }
     eventually("more sound", async || lesson.class.voice().range(before..).count() > 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_class_misses_nothing_that_reached_the_wrong_worker() {
+    let mut sfu = start(2).await;
+    let mut signaling = Signaling::new(&mut sfu.control);
+    let mut lessons = Vec::new();
+    let passed_on = async || metric(&sfu, "lectern_sfu_worker_passed_on_datagrams_total", None).await;
+    // Each teacher reaches the wrong worker with a chance of a half; only media comes in such numbers.
+    for number in 1..=16 {
+        let (teacher, class) = join(&mut signaling, number).await;
+        teacher.start_sending();
+        eventually("pictures", async || class.camera().len() > 200).await;
+        lessons.push((teacher, class));
+        if passed_on().await > 300 {
+            break;
+        }
+    }
+    assert!(passed_on().await > 300, "the kernel spreads clients");
+    for (_, class) in &lessons {
+        let camera = class.camera();
+        let first = *camera.first().unwrap();
+        assert_eq!(camera.range(first..first + 150).count(), 150, "without a gap");
+    }
+    let taken_over = metric(&sfu, "lectern_sfu_worker_taken_over_datagrams_total", None).await;
+    assert!(taken_over > 300);
+    assert_eq!(metric(&sfu, "lectern_sfu_handover_dropped_total", None).await, 0);
+    for worker in ["0", "1"].iter().take(lessons.len()) {
+        assert!(metric(&sfu, "lectern_sfu_worker_transports", Some(worker)).await > 0, "each has a room");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn signaling_hears_of_the_links_of_every_worker() {
+    let mut sfu = start(2).await;
+    let mut signaling = Signaling::new(&mut sfu.control);
+    let mut lessons = Vec::new();
+    for number in 1..=2 {
+        let (teacher, class) = join(&mut signaling, number).await;
+        teacher.start_sending();
+        lessons.push((teacher, class));
+    }
+    for number in 1..=2 {
+        let room = RoomId(number);
+        let told = |event: &FromSfu| match event {
+            FromSfu::LinkQuality { room: of, links } if *of == room => Some(links.clone()),
+            _ => None,
+        };
+        let links = signaling.event("how good the links are", told).await;
+        assert!(
+            links.iter().all(|link| [2 * number - 1, 2 * number].contains(&link.transport.0)),
+            "{links:?}"
+        );
+    }
+    for worker in ["0", "1"] {
+        assert_eq!(metric(&sfu, "lectern_sfu_worker_transports", Some(worker)).await, 2);
+    }
 }

@@ -12,16 +12,21 @@ const PUPIL: TransportId = TransportId(11);
 const VOICE: TrackId = TrackId(20);
 
 fn rooms() -> Rooms {
-    let mut rooms = Rooms::new(RoomsConfig {
-        candidates: vec!["203.0.113.7:7882".parse().unwrap()],
-        fingerprint: Fingerprint([7; 32]),
-        max_participants_per_room: 2,
-    });
+    let mut rooms = empty(1);
     rooms.handle_command(ToSfu::OpenRoom { room: ROOM });
     open(&mut rooms, TEACHER);
     open(&mut rooms, PUPIL);
     drain(&mut rooms);
     rooms
+}
+
+fn empty(workers: usize) -> Rooms {
+    Rooms::new(RoomsConfig {
+        candidates: vec!["203.0.113.7:7882".parse().unwrap()],
+        fingerprint: Fingerprint([7; 32]),
+        workers,
+        max_participants_per_room: 2,
+    })
 }
 
 fn open(rooms: &mut Rooms, transport: TransportId) {
@@ -31,7 +36,7 @@ fn open(rooms: &mut Rooms, transport: TransportId) {
 /// Settles and takes everything out, commands in short.
 fn drain(rooms: &mut Rooms) -> (Vec<String>, Vec<FromSfu>) {
     rooms.settle();
-    let commands = std::iter::from_fn(|| rooms.poll_command()).map(|command| short(&command)).collect();
+    let commands = std::iter::from_fn(|| rooms.poll_command()).map(|(_, command)| short(&command)).collect();
     (commands, std::iter::from_fn(|| rooms.poll_event()).collect())
 }
 
@@ -318,4 +323,33 @@ fn what_is_known_of_people_reaches_signaling_in_few_messages() {
             FromSfu::LinkQuality { room: RoomId(2), links: vec![link(PUPIL)] },
         ]
     );
+}
+
+#[test]
+fn a_room_opens_on_the_worker_with_the_fewest_transports_and_stays_there() {
+    let mut rooms = empty(2);
+    for (room, transports, worker) in [(1, 1, 0), (2, 2, 1), (3, 1, 0), (4, 0, 0), (5, 1, 0), (6, 0, 1)] {
+        let id = RoomId(room);
+        rooms.handle_command(ToSfu::OpenRoom { room: id });
+        let opened = rooms.poll_command().map(|(worker, _)| worker);
+        assert_eq!(opened, Some(WorkerIndex(worker)), "room {room}");
+        for n in 0..transports {
+            let transport = TransportId(room * 10 + n);
+            rooms.handle_command(ToSfu::OpenTransport { room: id, transport, link: String::new() });
+        }
+    }
+    rooms.handle_command(offer(TransportId(20), &["sendonly"], &[VOICE]));
+    rooms.handle_command(offer(TransportId(30), &["sendonly"], &[TrackId(21)]));
+    let ordered: Vec<_> = std::iter::from_fn(|| rooms.poll_command()).collect();
+    assert!(ordered.len() == 4);
+    for (worker, command) in ordered {
+        if let Command::OpenTransport { room, local, .. } = &command {
+            assert_eq!(WorkerIndex::of_ufrag(&local.ufrag), Some(worker));
+            assert_eq!(worker, WorkerIndex(u16::from(*room == RoomId(2))));
+        }
+    }
+    let recipients = vec![TransportId(20), TransportId(30), TransportId(21)];
+    rooms.handle_command(ToSfu::SendData { recipients, channel: "_reliable".to_owned(), bytes: vec![1] });
+    let sent: Vec<_> = std::iter::from_fn(|| rooms.poll_command()).map(|(worker, _)| worker).collect();
+    assert_eq!(sent, [WorkerIndex(0), WorkerIndex(1)], "each gets its own recipients");
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::clock;
-use super::network::{Network, SERVER};
+use super::network::{Network, SERVER, take_in};
 use super::path::Conditions;
 use crate::rtp::params::Codec;
 use crate::units::RoomId;
@@ -30,7 +30,18 @@ impl FanOut {
     /// # Panics
     /// Where a client does not get connected.
     pub fn new(receivers: usize) -> Self {
-        let mut network = Network::new(clock::origin(), 30);
+        Self::in_network(Network::new(clock::origin(), 30), receivers)
+    }
+
+    /// The same, but all that clients send reaches another worker first, which passes it on.
+    ///
+    /// # Panics
+    /// Where a client does not get connected.
+    pub fn behind_a_neighbour(receivers: usize) -> Self {
+        Self::in_network(Network::with_neighbour(clock::origin(), 30), receivers)
+    }
+
+    fn in_network(mut network: Network, receivers: usize) -> Self {
         let room = RoomId(1);
         for _ in 0..=receivers {
             network.join(room, Conditions::default());
@@ -65,15 +76,20 @@ impl FanOut {
         &self.network.worker
     }
 
+    /// The other worker of the port, if there is one.
+    pub fn neighbour(&self) -> Option<&Worker> {
+        self.network.neighbour.as_ref()
+    }
+
     /// Hands one packet to the worker, lets due timers run, and takes everything that leaves. Returns the
     /// number of datagrams that left.
     pub fn forward(&mut self, packet: &mut Arriving) -> usize {
         let tuple = Tuple { local: SERVER, remote: self.network.clients[0].address() };
-        let worker = &mut self.network.worker;
+        let Network { worker, neighbour, .. } = &mut self.network;
         if worker.poll_timeout().is_some_and(|due| due <= packet.at) {
             worker.handle_timeout(packet.at);
         }
-        worker.handle_datagram(packet.at, tuple, &mut packet.datagram);
+        take_in(packet.at, worker, neighbour.as_mut(), tuple, &mut packet.datagram);
         let mut datagrams = 0;
         while let Some(transmit) = worker.poll_transmit(packet.at, &mut self.out) {
             datagrams += transmit.segment.map_or(1, |segment| transmit.len.div_ceil(segment));

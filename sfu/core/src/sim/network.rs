@@ -27,6 +27,8 @@ pub struct Network {
     pub now: Instant,
     /// The server.
     pub worker: Worker,
+    /// Another worker of the same port, where there is one: all that clients send reaches it first.
+    pub neighbour: Option<Worker>,
     /// The clients, in the order in which they were added.
     pub clients: Vec<Client>,
     /// What the worker reported.
@@ -44,17 +46,10 @@ struct Link {
 impl Network {
     /// A server without rooms. Accidents on the paths follow from `seed`.
     pub fn new(now: Instant, seed: u64) -> Self {
-        let identity = Identity::generate().expect("aws-lc makes P-256 certificates");
-        let config = WorkerConfig {
-            transport: Arc::new(TransportConfig::new(Arc::new(identity))),
-            room: RoomConfig::default(),
-            max_transports: 1000,
-            index: WorkerIndex::default(),
-            workers: 1,
-        };
         Self {
             now,
-            worker: Worker::new(config),
+            worker: Worker::new(config(WorkerIndex(0), 1)),
+            neighbour: None,
             clients: Vec::new(),
             events: Vec::new(),
             links: Vec::new(),
@@ -63,12 +58,19 @@ impl Network {
         }
     }
 
+    /// The same with two workers on the port, where every datagram reaches the wrong one.
+    pub fn with_neighbour(now: Instant, seed: u64) -> Self {
+        let worker = |index| Worker::new(config(WorkerIndex(index), 2));
+        Self { worker: worker(1), neighbour: Some(worker(0)), ..Self::new(now, seed) }
+    }
+
     /// Adds a client to a room, which is made where there is none. Returns its place in [`Self::clients`].
     pub fn join(&mut self, room: RoomId, conditions: Conditions) -> usize {
         let place = self.clients.len();
         let id = TransportId(place as u64 + 1);
-        let local =
-            IceCredentials { ufrag: format!("00{place:06x}"), pwd: format!("server-password-{place:08x}") };
+        let owner = String::from_iter(WorkerIndex(u16::from(self.neighbour.is_some())).ufrag_prefix());
+        let (ufrag, pwd) = (format!("{owner}{place:06x}"), format!("server-password-{place:08x}"));
+        let local = IceCredentials { ufrag, pwd };
         let client = Client::new(self.now, id, local.clone());
         self.command(Command::OpenRoom { room });
         self.command(Command::OpenTransport { room, transport: id, local, remote: client.params() });
@@ -112,7 +114,7 @@ impl Network {
     /// Hands the worker a datagram as if a client had sent it.
     pub fn inject(&mut self, from: SocketAddr, datagram: &[u8]) {
         let tuple = Tuple { local: SERVER, remote: from };
-        self.worker.handle_datagram(self.now, tuple, &mut datagram.to_vec());
+        take_in(self.now, &mut self.worker, self.neighbour.as_mut(), tuple, &mut datagram.to_vec());
         self.drain();
     }
 
@@ -144,7 +146,7 @@ impl Network {
         for (client, link) in self.clients.iter_mut().zip(&mut self.links) {
             while let Some(mut datagram) = link.up.receive(self.now) {
                 let tuple = Tuple { local: SERVER, remote: client.address() };
-                self.worker.handle_datagram(self.now, tuple, &mut datagram);
+                take_in(self.now, &mut self.worker, self.neighbour.as_mut(), tuple, &mut datagram);
             }
             while let Some(mut datagram) = link.down.receive(self.now) {
                 client.handle_datagram(self.now, &mut datagram);
@@ -172,5 +174,37 @@ impl Network {
         while let Some(event) = self.worker.poll_event() {
             self.events.push(event);
         }
+    }
+}
+
+fn config(index: WorkerIndex, workers: u16) -> WorkerConfig {
+    let identity = Identity::generate().expect("aws-lc makes P-256 certificates");
+    WorkerConfig {
+        transport: Arc::new(TransportConfig::new(Arc::new(identity))),
+        room: RoomConfig::default(),
+        max_transports: 1000,
+        index,
+        workers,
+    }
+}
+
+/// What a client sent arrives: at the worker, or at its neighbour, which passes it on.
+pub(super) fn take_in(
+    now: Instant,
+    worker: &mut Worker,
+    neighbour: Option<&mut Worker>,
+    tuple: Tuple,
+    datagram: &mut [u8],
+) {
+    let Some(neighbour) = neighbour else {
+        let foreign = worker.handle_datagram(now, tuple, datagram);
+        debug_assert_eq!(foreign, None, "there is no other");
+        return;
+    };
+    if neighbour.handle_datagram(now, tuple, datagram).is_some() {
+        worker.handle_handed_over(now, WorkerIndex(0), tuple, datagram);
+    }
+    while let Some((_, notice)) = worker.poll_notice() {
+        neighbour.handle_notice(notice);
     }
 }

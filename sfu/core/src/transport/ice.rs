@@ -65,7 +65,7 @@ pub(super) const MAX_TUPLES: usize = 16;
 /// The server's side of a client's ICE session.
 pub(super) struct IceLite {
     current: Session,
-    /// What a restart replaces: valid until a check with the new credentials came.
+    /// What a restart replaces: valid until the client nominates a tuple with the new credentials.
     previous: Option<Session>,
     /// The authenticated tuples.
     tuples: ArrayVec<Checks, MAX_TUPLES>,
@@ -104,13 +104,23 @@ impl IceLite {
         }
     }
 
-    /// Takes new credentials (RFC 8445 §9). The old ones count, and the old tuple carries media, until a check
-    /// with the new ones came. The present ones again are no restart.
+    /// Takes new credentials (RFC 8445 §9). The old ones count, and the old tuple carries media, until the client
+    /// nominates one with the new ones. Where it restarts again before, the credentials in use are still those
+    /// from before the first restart. The present ones again are no restart.
     pub(super) fn restart(&mut self, local: IceCredentials, remote: IceCredentials) {
         let new = Session { local, remote };
         if new != self.current {
-            self.previous = Some(std::mem::replace(&mut self.current, new));
+            let replaced = std::mem::replace(&mut self.current, new);
+            self.previous.get_or_insert(replaced);
         }
+    }
+
+    /// The names that the client's checks may have for us.
+    pub(super) fn ufrags(&self) -> impl Iterator<Item = &str> {
+        [Some(&self.current), self.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|session| &*session.local.ufrag)
     }
 
     /// Where media goes: the tuple that the client nominated last, or before it nominates any, the first one.
@@ -152,10 +162,12 @@ impl IceLite {
 
         self.last_check = now;
         let (bound, unbound) = self.bind(now, tuple);
-        let is_nominated = is_current && signed(&request, ATTR_USE_CANDIDATE).is_some();
-        let ends_restart = is_current && self.previous.take().is_some();
-        if self.selected.is_none() || ends_restart || is_nominated {
+        let is_nominated = signed(&request, ATTR_USE_CANDIDATE).is_some();
+        if self.selected.is_none() || is_nominated {
             self.selected = Some(tuple);
+        }
+        if is_current && is_nominated {
+            self.previous = None;
         }
         Ok(Checked { answer, bound, unbound })
     }
@@ -423,18 +435,50 @@ mod tests {
         assert_eq!(ice.selected(), Some(tuple(1)));
     }
 
+    /// A check with the server's and the client's credentials of a generation.
+    fn check_of(generation: u8) -> Check {
+        Check::new(&credentials(&format!("ours{generation}")), &credentials(&format!("theirs{generation}")))
+    }
+
+    fn restart(ice: &mut IceLite, generation: u8) {
+        ice.restart(credentials(&format!("ours{generation}")), credentials(&format!("theirs{generation}")));
+    }
+
     #[test]
-    fn a_restart_keeps_the_old_path_until_the_new_one_is_authenticated() {
+    fn a_restart_keeps_the_old_path_until_a_new_one_is_nominated() {
         let now = start();
         let mut ice = ice(now);
         ice.handle(now, tuple(1), &nomination()).unwrap();
-        ice.restart(credentials("ours2"), credentials("theirs2"));
-        assert_eq!(ice.selected(), Some(tuple(1)));
-        assert!(ice.handle(now, tuple(1), &nomination()).is_ok());
-        let new_check = Check::new(&credentials("ours2"), &credentials("theirs2")).build();
-        ice.handle(now, tuple(2), &new_check).unwrap();
-        assert_eq!(ice.selected(), Some(tuple(2)));
+        restart(&mut ice, 2);
+        ice.handle(now, tuple(2), &check_of(2).build()).unwrap();
+        assert_eq!(ice.selected(), Some(tuple(1)), "the new path is looked at, not chosen");
+        assert!(ice.handle(now, tuple(1), &check()).is_ok(), "the old path is still in use");
+
+        let chosen = check_of(2).with(ATTR_USE_CANDIDATE, &[]).build();
+        ice.handle(now, tuple(3), &chosen).unwrap();
+        assert_eq!(ice.selected(), Some(tuple(3)));
         assert_eq!(ice.handle(now, tuple(1), &nomination()).err(), Some(StunError::WrongUsername));
+    }
+
+    #[test]
+    fn restarts_that_overtake_each_other_leave_the_credentials_in_use_valid() {
+        let now = start();
+        let mut ice = ice(now);
+        ice.handle(now, tuple(1), &nomination()).unwrap();
+        for generation in 2..=5 {
+            restart(&mut ice, generation);
+        }
+        assert_eq!(ice.ufrags().collect::<Vec<_>>(), ["ours5", "ours"]);
+        assert!(ice.handle(now, tuple(1), &check()).is_ok(), "the client may have seen no answer yet");
+        ice.handle(now, tuple(2), &nomination()).unwrap();
+        assert_eq!(ice.selected(), Some(tuple(2)), "nor may it be kept on a path that it leaves");
+        assert_eq!(
+            ice.handle(now, tuple(3), &check_of(4).build()).err(),
+            Some(StunError::WrongUsername),
+            "of those never seen in use only the newest count"
+        );
+        ice.handle(now, tuple(4), &check_of(5).with(ATTR_USE_CANDIDATE, &[]).build()).unwrap();
+        assert_eq!((ice.selected(), ice.ufrags().collect::<Vec<_>>()), (Some(tuple(4)), vec!["ours5"]));
     }
 
     #[test]
@@ -446,7 +490,7 @@ mod tests {
         ice.handle(now, tuple(2), &check()).unwrap();
         assert_eq!(ice.selected(), Some(tuple(1)), "a spare path is checked, not nominated");
         for _ in 0..2 {
-            ice.restart(credentials("ours2"), credentials("theirs2"));
+            restart(&mut ice, 2);
         }
         assert!(ice.handle(now, tuple(1), &check()).is_ok(), "the old credentials still count");
     }

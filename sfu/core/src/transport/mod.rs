@@ -137,9 +137,15 @@ impl Transport {
     }
 
     /// Takes new credentials on both sides (RFC 8445 §9). DTLS and the old tuple go on; the old credentials
-    /// count until a check with the new ones came.
+    /// count until the client nominates a tuple with the new ones.
     pub fn restart_ice(&mut self, local: IceCredentials, remote: IceCredentials) {
         self.ice.restart(local, remote);
+    }
+
+    /// Our usernames that its client's checks may have: the newest, and while a restart is under way the one in
+    /// use before.
+    pub fn ufrags(&self) -> impl Iterator<Item = &str> {
+        self.ice.ufrags()
     }
 
     /// Whether data channels exist; a later offer may bring them. Open ones stay as they are.

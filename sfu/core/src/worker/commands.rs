@@ -83,11 +83,10 @@ impl Worker {
         remote: RemoteParams,
     ) -> Option<()> {
         if let Some(key) = self.routes.by_id(id) {
-            let ufrag = local.ufrag.clone();
-            let member = &mut self.transports[key];
-            member.transport.restart_ice(local, remote.ice);
-            member.transport.set_sctp(remote.sctp);
-            self.routes.add_ufrag(key, &mut member.names, ufrag);
+            let Member { names, transport, .. } = &mut self.transports[key];
+            transport.restart_ice(local, remote.ice);
+            transport.set_sctp(remote.sctp);
+            self.routes.set_ufrags(key, names, transport.ufrags());
             self.settle_transport(now, key);
             return Some(());
         }
@@ -110,7 +109,6 @@ impl Worker {
         if self.transports.len() >= self.config.max_transports {
             return Err(CloseReason::NoCapacity);
         }
-        let ufrag = local.ufrag.clone();
         let transport = Transport::new(now, &self.config.transport, local, remote);
         let slot = &mut self.rooms[room];
         let participant = slot.room.add_participant(now, id).map_err(|_| CloseReason::NoCapacity)?;
@@ -120,9 +118,9 @@ impl Worker {
             slot.members.resize(participant.index() + 1, None);
         }
         slot.members[participant.index()] = Some(key);
-        let names = &mut self.transports[key].names;
+        let Member { names, transport, .. } = &mut self.transports[key];
         self.routes.add_id(key, names);
-        self.routes.add_ufrag(key, names, ufrag);
+        self.routes.set_ufrags(key, names, transport.ufrags());
         self.settle_transport(now, key);
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::units::TransportId;
 const MAX_TUPLES: usize = 16;
 
 /// Most ICE usernames that one transport answers to: the current one and, while a restart is under way, the
-/// one before.
+/// one in use before.
 const MAX_UFRAGS: usize = 2;
 
 /// Most addresses of other workers' clients; each of these has authenticated itself, and an owner that closes a
@@ -80,15 +80,20 @@ impl Routes {
         self.ids.insert(names.id, key);
     }
 
-    pub(super) fn add_ufrag(&mut self, key: u32, names: &mut Names, ufrag: String) {
-        if names.ufrags.contains(&ufrag) {
-            return;
+    /// Says what ICE usernames a transport answers to now, instead of those before.
+    pub(super) fn set_ufrags<'a>(
+        &mut self,
+        key: u32,
+        names: &mut Names,
+        ufrags: impl Iterator<Item = &'a str>,
+    ) {
+        for old in names.ufrags.drain(..) {
+            self.ufrags.remove(&old);
         }
-        if names.ufrags.is_full() {
-            self.ufrags.remove(&names.ufrags.remove(0));
+        for ufrag in ufrags.take(MAX_UFRAGS) {
+            self.ufrags.insert(ufrag.to_owned(), key);
+            names.ufrags.push(ufrag.to_owned());
         }
-        self.ufrags.insert(ufrag.clone(), key);
-        names.ufrags.push(ufrag);
     }
 
     /// Binds an authenticated address. An address moves to the transport that authenticated it last: a client
@@ -225,20 +230,27 @@ mod tests {
     }
 
     #[test]
-    fn a_username_told_again_does_not_displace_the_one_before() {
+    fn a_transport_is_found_by_the_usernames_that_it_answers_to_and_by_no_former_ones() {
         let mut routes = Routes::default();
         let mut names = Names::new(TransportId(1));
-        for ufrag in ["00old", "00new", "00new"] {
-            routes.add_ufrag(4, &mut names, ufrag.into());
+        for (now, found) in [
+            (&["00first"][..], [Some(4), None, None]),
+            (&["00second", "00first"][..], [Some(4), Some(4), None]),
+            (&["00third", "00first"][..], [Some(4), None, Some(4)]),
+            (&["00third"][..], [None, None, Some(4)]),
+        ] {
+            routes.set_ufrags(4, &mut names, now.iter().copied());
+            assert_eq!(["00first", "00second", "00third"].map(|ufrag| routes.by_ufrag(ufrag)), found);
         }
-        assert_eq!(routes.by_ufrag("00old"), Some(4), "it counts until the restart is done");
+        routes.remove(4, &names);
+        assert_eq!(routes.by_ufrag("00third"), None);
     }
 
     #[test]
     fn an_address_that_moved_on_is_not_taken_along_when_its_old_transport_goes() {
         let mut routes = Routes::default();
         let (mut old, mut new) = (Names::new(TransportId(1)), Names::new(TransportId(2)));
-        routes.add_ufrag(0, &mut old, "00old".into());
+        routes.set_ufrags(0, &mut old, ["00old"].into_iter());
         routes.bind(0, &mut old, tuple(5));
         routes.bind(1, &mut new, tuple(5));
         routes.remove(0, &old);

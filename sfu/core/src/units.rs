@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-pub use sfu_protocol::control::{MediaKind, Source};
+pub use sfu_protocol::control::{MediaKind, Size, Source, Wish};
 pub use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 
 /// Most links that are reported on at a time: their list needs no allocation.

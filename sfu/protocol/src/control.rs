@@ -204,6 +204,28 @@ pub struct Msid {
     pub track: String,
 }
 
+/// How a receiver wants a track: an upper bound to what is of use to it. By default the best there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Wish {
+    /// How large it is shown; `None`: as large as it comes.
+    pub size: Option<Size>,
+    /// As many frames a second are enough; `None`: all.
+    pub fps: Option<u16>,
+    /// Whose packets come first where a link cannot carry all, 1 the most important; `None`: by its source.
+    pub priority: Option<u16>,
+    /// Nothing of it is wanted at present.
+    pub paused: bool,
+}
+
+/// A size in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Size {
+    /// From left to right.
+    pub width: u16,
+    /// From top to bottom.
+    pub height: u16,
+}
+
 /// The kind of media in an m-line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MediaKind {

@@ -1,5 +1,6 @@
-//! Congestion control: what arrived when, and what may leave when.
+//! Congestion control: what arrived when, what may leave when, and which layers are worth it.
 
+pub mod lesson_allocator;
 pub mod pacer;
 pub mod twcc;
 

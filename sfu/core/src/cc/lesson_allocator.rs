@@ -1,0 +1,112 @@
+//! Which layer of each track a receiver gets. Pure functions: what there is and what is wished in, a choice out.
+//!
+//! For now every link is taken to carry what its receiver wishes: budgets and roles are not looked at.
+
+use crate::units::Wish;
+
+/// Highest index of a temporal layer (RFC 7741 §4.2: two bits).
+pub const MAX_TID: u8 = 3;
+
+/// An encoding of a source as it can be chosen, and what its temporal layers add up to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodingInput {
+    /// Whether its sender sends it at present.
+    pub active: bool,
+    /// Its height in pixels; `None` before its first key frame.
+    pub height: Option<u16>,
+    /// Frames a second of each temporal layer alone; all zero where that is not known.
+    pub fps: [u16; MAX_TID as usize + 1],
+}
+
+/// What a receiver is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Index of the encoding, 0 is the lowest.
+    pub encoding: u8,
+    /// The highest temporal layer, 0..=3.
+    pub max_tid: u8,
+}
+
+/// The layer that a wish is best served with, of encodings in ascending order: the lowest that is no smaller
+/// than what is shown, else the largest. `None` where none is sent, and where nothing is wanted.
+pub fn wished_layer(wish: &Wish, encodings: &[EncodingInput]) -> Option<Layer> {
+    if wish.paused {
+        return None;
+    }
+    let mut active = (0..).zip(encodings).filter(|(_, encoding)| encoding.active);
+    // One whose size is not known yet is taken to be large enough: it is larger than those below it.
+    let covers = |encoding: &EncodingInput| {
+        wish.size.is_some_and(|size| encoding.height.is_none_or(|height| height >= size.height))
+    };
+    let highest = active.clone().last()?;
+    let (encoding, input) = active.find(|(_, encoding)| covers(encoding)).unwrap_or(highest);
+    let max_tid = wish.fps.map_or(MAX_TID, |fps| lowest_tid(&input.fps, fps));
+    Some(Layer { encoding, max_tid })
+}
+
+/// The lowest temporal layer that makes, with those below it, as many frames a second.
+fn lowest_tid(layers: &[u16], wished: u16) -> u8 {
+    // Cameras never keep exactly to their rate: a tenth less is no less.
+    let enough = u32::from(wished) * 9;
+    let mut total = 0;
+    let lower = (0..).zip(layers).find_map(|(tid, &fps)| {
+        total += u32::from(fps) * 10;
+        (total >= enough).then_some(tid)
+    });
+    lower.unwrap_or(MAX_TID)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::Size;
+
+    fn encodings(heights: &[(bool, u16)]) -> Vec<EncodingInput> {
+        let fps = [8, 7, 15, 0];
+        let known = |height: u16| (height > 0).then_some(height);
+        heights.iter().map(|&(active, height)| EncodingInput { active, height: known(height), fps }).collect()
+    }
+
+    fn shown(height: u16) -> Wish {
+        Wish { size: Some(Size { width: height / 9 * 16, height }), ..Wish::default() }
+    }
+
+    #[test]
+    fn a_tile_gets_the_lowest_encoding_that_fills_it() {
+        let all = [(true, 180), (true, 360), (true, 720)];
+        // encodings (active, height or 0), height of the tile or 0 for any, chosen encoding
+        for (name, heights, tile, chosen) in [
+            ("anything: the best", all, 0, Some(2)),
+            ("exactly", all, 360, Some(1)),
+            ("in between: one larger", all, 200, Some(1)),
+            ("tiny", all, 10, Some(0)),
+            ("larger than all", all, 1080, Some(2)),
+            ("the best is off", [(true, 180), (true, 360), (false, 720)], 720, Some(1)),
+            ("only the best is on", [(false, 180), (false, 360), (true, 720)], 100, Some(2)),
+            ("the fitting one is off", [(true, 180), (false, 360), (true, 720)], 300, Some(2)),
+            ("nothing known: by order", [(true, 0), (true, 0), (true, 0)], 720, Some(0)),
+            ("the lowest known: the next", [(true, 180), (true, 0), (true, 0)], 720, Some(1)),
+            ("all off", [(false, 180), (false, 360), (false, 720)], 360, None),
+        ] {
+            let wish = if tile > 0 { shown(tile) } else { Wish::default() };
+            let layer = wished_layer(&wish, &encodings(&heights));
+            assert_eq!(layer.map(|layer| layer.encoding), chosen, "{name}");
+            assert_eq!(wished_layer(&Wish { paused: true, ..wish }, &encodings(&heights)), None);
+        }
+    }
+
+    #[test]
+    fn a_wished_frame_rate_leaves_out_the_layers_above_it() {
+        let tid = |fps, encodings: &[EncodingInput]| {
+            wished_layer(&Wish { fps, ..Wish::default() }, encodings).map(|layer| layer.max_tid)
+        };
+        let known = encodings(&[(true, 180)]);
+        for (fps, expected) in
+            [(None, 3), (Some(30), 2), (Some(16), 1), (Some(15), 1), (Some(8), 0), (Some(0), 0)]
+        {
+            assert_eq!(tid(fps, &known), Some(expected), "{fps:?}");
+        }
+        assert_eq!(tid(Some(60), &known), Some(3));
+        assert_eq!(tid(Some(5), &[EncodingInput { active: true, ..EncodingInput::default() }]), Some(3));
+    }
+}

@@ -6,3 +6,4 @@ pub mod rewriter;
 pub mod rtx;
 pub mod selector;
 pub mod send_stats;
+pub mod temporal;

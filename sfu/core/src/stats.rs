@@ -78,14 +78,18 @@ counters! {
         bytes_out,
         /// Of these: sent again because a receiver missed them.
         resent_out,
+        /// Changes of a receiver from one encoding to another.
+        encoding_switches,
         /// Datagrams of reports and feedback that left.
         rtcp_out,
-        /// Not forwarded: the track is muted.
+        /// Not forwarded: the track is muted, or its receiver wants nothing of it at present.
         not_meant_paused,
         /// Not forwarded: decoding cannot start with it.
         not_meant_awaiting_key_frame,
         /// Not forwarded: the receiver gets another encoding.
         not_meant_other_encoding,
+        /// Not forwarded: its temporal layer is above the receiver's.
+        not_meant_temporal_layer,
         /// Not forwarded: padding, or older than all that was.
         useless,
         /// Dropped out of a queue: displaced by a newer packet.

@@ -1,4 +1,5 @@
-//! A room allocates nothing per packet with losses, repairs and reports going on: one speaker, thirty listeners.
+//! A room allocates nothing per packet with losses, repairs, reports and changing wishes going on: one speaker,
+//! thirty listeners.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -8,8 +9,10 @@ mod room_support;
 use counting::allocations;
 use room_support::*;
 use sfu_core::room::{PacketKind, ParticipantKey, Room};
-use sfu_core::rtp::params::Ssrc;
+use sfu_core::rtp::packet::RtpView;
+use sfu_core::rtp::params::{EncodingParams, Rid, Ssrc};
 use sfu_core::rtp::rtcp::{NtpTime, ReportBlock, SenderInfo, Writer};
+use sfu_core::units::{Size, Source, TrackId, Wish};
 
 const LISTENERS: u32 = 30;
 
@@ -43,10 +46,12 @@ fn a_forwarded_packet_costs_no_allocation() {
             }
         }
         if i.is_multiple_of(50) {
-            report(room, *now, teacher, &listeners, 3 * i as u16);
+            let sent = 3 * i as u16;
+            let nacked = |i: u32| first_number(Ssrc(200 + i)).wrapping_add(sent).wrapping_sub(8);
+            report(room, *now, (teacher, 2000), &listeners, nacked);
         }
         for _ in 0..20 {
-            sent += drain(room, *now);
+            drain(room, *now, |_| sent += 1);
             *now += MS;
         }
     };
@@ -61,31 +66,109 @@ fn a_forwarded_packet_costs_no_allocation() {
     assert_eq!(allocated, 0, "{forwarded} packets");
 }
 
-/// Lets everything leave; returns how many packets of media did.
-fn drain(room: &mut Room, now: std::time::Instant) -> u64 {
-    let (mut out, mut sent) = ([0; 1500], 0);
+#[test]
+fn changing_encodings_and_layers_costs_no_allocation() {
+    const HEIGHTS: [u16; 3] = [180, 360, 720];
+    let mut lesson = Lesson::new();
+    let teacher = lesson.join(1);
+    let listeners: Vec<_> = (0..LISTENERS).map(|i| lesson.join(u64::from(2 + i))).collect();
+    let video = TrackId(2);
+    let ssrc = |encoding: u32| 2000 + 1000 * encoding;
+    let encodings = [0, 1, 2].map(|i| EncodingParams {
+        rid: Rid::new(["q", "h", "f"][i as usize]),
+        ssrc: Some(Ssrc(ssrc(i))),
+        rtx_ssrc: Some(Ssrc(ssrc(i) + 1)),
+    });
+    lesson.room.publish(lesson.now, teacher, video, Source::Camera, video_in("1", &encodings)).unwrap();
+    for (&listener, i) in listeners.iter().zip(0..) {
+        lesson.subscribe(listener, video, 200 + i);
+    }
+    // Frames of three packets, a key frame each four seconds.
+    let packets = [0, 1, 2].map(|encoding: u32| {
+        let frames = (0..).zip(frames(900, &[0, 120, 240, 360, 480, 600, 720, 840]));
+        let own = frames.map(|(i, packet)| {
+            let layer = Some(layer((i / 3) as u16));
+            let frame = packet.frame + 5000 * encoding as u16;
+            let packet = Vp8Packet { ssrc: ssrc(encoding), frame, mark: encoding as u8, layer, ..packet };
+            (packet.sized(HEIGHTS[encoding as usize]), packet.rtx(ssrc(encoding) + 1, i as u16))
+        });
+        own.collect::<Vec<_>>()
+    });
+    // What each listener got last.
+    let mut last = [0; LISTENERS as usize];
+    let mut film = |lesson: &mut Lesson, frame: usize| {
+        let (room, now) = (&mut lesson.room, &mut lesson.now);
+        for own in &packets {
+            for i in 3 * frame..3 * frame + 3 {
+                // Each fiftieth packet comes only as a repair, a packet later.
+                let lost = |i: usize| i % 50 == 7;
+                if !lost(i) {
+                    room.handle_rtp(*now, teacher, &own[i].0).unwrap();
+                }
+                if i > 0 && lost(i - 1) {
+                    room.handle_rtp(*now, teacher, &own[i - 1].1).unwrap();
+                }
+            }
+        }
+        if frame.is_multiple_of(10) {
+            for encoding in 0..3 {
+                report(room, *now, (teacher, ssrc(encoding)), &listeners, |i| last[i as usize]);
+            }
+            for (&listener, i) in listeners.iter().zip(0..) {
+                let height = HEIGHTS[(frame / 10 + i) % 3];
+                let size = Some(Size { width: height / 9 * 16, height });
+                let fps = (i % 2 == 0).then_some(15);
+                let paused = (frame / 10 + i).is_multiple_of(7);
+                room.set_wish(*now, listener, video, Wish { size, fps, paused, priority: None }).unwrap();
+            }
+        }
+        for _ in 0..33 {
+            drain(room, *now, |packet| {
+                let packet = RtpView::parse(packet).unwrap();
+                if let Some(last) = last.get_mut((packet.ssrc().0 as usize).wrapping_sub(200)) {
+                    *last = packet.seq();
+                }
+            });
+            *now += MS;
+        }
+    };
+    (0..300).for_each(|frame| film(&mut lesson, frame));
+    let before = lesson.room.stats();
+    let allocated = allocations(|| (300..900).for_each(|frame| film(&mut lesson, frame)));
+    let stats = lesson.room.stats();
+    let switches = stats.encoding_switches - before.encoding_switches;
+    let left_out = stats.not_meant_temporal_layer - before.not_meant_temporal_layer;
+    assert!(switches > 50 && left_out > 1000, "{switches} {left_out}");
+    assert!(stats.repaired_in > before.repaired_in && stats.resent_out > before.resent_out);
+    assert_eq!(allocated, 0, "{} packets", stats.packets_out - before.packets_out);
+}
+
+/// Lets everything leave; calls `left` with the packets of media.
+fn drain(room: &mut Room, now: std::time::Instant, mut left: impl FnMut(&[u8])) {
+    let mut out = [0; 1500];
     if room.poll_timeout().is_some_and(|at| at <= now) {
         room.handle_timeout(now);
     }
     while let Some(outgoing) = room.poll_packet(now, None, &mut out) {
-        sent += u64::from(outgoing.kind == PacketKind::Rtp);
+        if outgoing.kind == PacketKind::Rtp {
+            left(&out[..outgoing.len]);
+        }
     }
     while room.poll_event().is_some() {}
-    sent
 }
 
 /// A sender report of the teacher, a receiver report and a NACK of each listener.
 fn report(
     room: &mut Room,
     now: std::time::Instant,
-    teacher: ParticipantKey,
+    (teacher, ssrc): (ParticipantKey, u32),
     listeners: &[ParticipantKey],
-    sent: u16,
+    nacked: impl Fn(u32) -> u16,
 ) {
     let mut bytes = [0; 200];
     let mut writer = Writer::new(&mut bytes);
     let info = SenderInfo { ntp: NtpTime(1 << 32), rtp_time: 0, packets: 0, octets: 0 };
-    writer.sender_report(Ssrc(2000), &info, &[]).unwrap();
+    writer.sender_report(Ssrc(ssrc), &info, &[]).unwrap();
     let len = writer.len();
     room.handle_rtcp(now, teacher, &bytes[..len]);
     for (&listener, i) in listeners.iter().zip(0..) {
@@ -100,7 +183,7 @@ fn report(
         };
         let mut writer = Writer::new(&mut bytes);
         writer.receiver_report(Ssrc(7), &[block]).unwrap();
-        let base = first_number(Ssrc(200 + i)).wrapping_add(sent).wrapping_sub(8);
+        let base = nacked(i);
         writer.nack(Ssrc(7), Ssrc(200 + i), &[base, base.wrapping_add(3)]).unwrap();
         let len = writer.len();
         room.handle_rtcp(now, listener, &bytes[..len]);

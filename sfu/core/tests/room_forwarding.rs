@@ -230,7 +230,7 @@ fn simulcast_is_found_by_name_and_a_better_encoding_taken_at_its_key_frame() {
     }
     let got = lesson.take(pupil);
     assert_eq!(numbers(&got), (0..36).collect::<Vec<_>>(), "no hole at the switch");
-    let marks: Vec<_> = got.iter().map(|got| got.payload[6]).collect();
+    let marks: Vec<_> = got.iter().map(|got| got.mark()).collect();
     assert_eq!(marks, [vec![b'q'; 24], vec![b'h'; 12]].concat());
     let pictures: Vec<_> = got.iter().map(|got| got.picture_id()).collect();
     assert!(pictures.windows(2).all(|pair| pair[1] == pair[0] || pair[1] == pair[0] + 1), "{pictures:?}");

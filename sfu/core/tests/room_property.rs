@@ -1,11 +1,15 @@
-//! Random lessons: loss, reordering, duplicates, repairs, joins, leaves and mutes, from a seed. Whatever happens,
+//! Random lessons: loss, reordering, duplicates, repairs, joins, leaves, mutes and wishes, from a seed. Whatever
+//! happens,
 //!
 //! 1. a number of an SSRC stands for one byte string (it is sealed over no other);
 //! 2. in the order of numbers, timestamps and picture ids never go back;
 //! 3. a hole in the numbers is a packet that never arrived, never one that was not meant for the receiver;
 //! 4. video begins at a key frame;
 //! 5. a retransmission says what the original said;
-//! 6. what follows a closed hole in video is a key frame: nobody takes half a frame for a whole one.
+//! 6. what follows a closed hole in video is a key frame, or another frame behind a whole one where frames of
+//!    higher temporal layers were left out: nobody takes half a frame for a whole one;
+//! 7. a frame of a temporal layer comes behind what it refers to;
+//! 8. a change between encodings that go on is no gap.
 
 #![allow(clippy::unwrap_used, reason = "a failed step fails the test")]
 
@@ -18,14 +22,17 @@ use room_support::*;
 use rustc_hash::FxHashMap;
 use sfu_core::room::{ParticipantKey, RoomConfig};
 use sfu_core::rtp::params::{EncodingParams, Rid, Ssrc};
-use sfu_core::rtp::rtcp::Rtcp;
-use sfu_core::rtp::vp8::Vp8Descriptor;
-use sfu_core::units::{Bitrate, Source, TrackId};
+use sfu_core::rtp::rtcp::{NtpTime, Rtcp};
+use sfu_core::rtp::vp8::{TemporalLayer, Vp8Descriptor};
+use sfu_core::units::{Bitrate, Size, Source, TrackId, Wish};
 
 const SOUND: TrackId = TrackId(1);
 const VIDEO: TrackId = TrackId(2);
-const SECONDS: u64 = 15;
+const HEIGHTS: [u16; 3] = [180, 360, 720];
 const SEEDS: u64 = 24;
+
+/// Longest time without a packet at a change between encodings.
+const MAX_GAP: Duration = Duration::from_millis(500);
 
 /// Marsaglia's xorshift64.
 struct Random(u64);
@@ -67,7 +74,20 @@ impl Stream {
 #[derive(Clone, Copy, Debug)]
 struct Setting {
     encodings: u8,
+    /// Whether the encodings have temporal layers, and receivers change their wishes.
+    wishes: bool,
+    seconds: u64,
     config: RoomConfig,
+}
+
+/// What sends an encoding.
+struct Encoder {
+    next: u16,
+    key_wanted: bool,
+    on: bool,
+    /// Frames since the last key frame, and those of the base layer.
+    phase: u16,
+    tl0: u8,
 }
 
 struct Chaos {
@@ -87,9 +107,10 @@ struct Chaos {
     rtx_seq: u16,
     handled_feedback: usize,
     setting: Setting,
-    /// Of each encoding: the next number, whether a key frame is wanted, whether it is on.
-    encoders: Vec<(u16, bool, bool)>,
+    encoders: Vec<Encoder>,
     muted: [bool; 2],
+    /// When something stopped or started: for a receiver, or for all.
+    interruptions: Vec<(Instant, Option<u64>)>,
     /// All that ever left, by receiver and SSRC, with its number extended.
     seen: BTreeMap<(u64, u32), BTreeMap<u16, Got>>,
 }
@@ -129,21 +150,27 @@ impl Chaos {
             rtx_seq: 0,
             handled_feedback: 0,
             setting,
-            encoders: (0..u16::from(setting.encodings)).map(|i| (300 + 700 * i, true, true)).collect(),
+            encoders: (0..u16::from(setting.encodings))
+                .map(|i| Encoder { next: 300 + 700 * i, key_wanted: true, on: true, phase: 0, tl0: 0 })
+                .collect(),
             muted: [false; 2],
+            interruptions: Vec::new(),
             seen: BTreeMap::new(),
         }
     }
 
     fn run(&mut self) {
         let (mut frame, mut sounds) = (0, 0);
-        for ms in 0..SECONDS * 1000 {
+        for ms in 0..self.setting.seconds * 1000 {
             if ms % 20 == 0 {
                 self.transmit((Stream::Sound, 100 + sounds), &audio(sounds));
                 sounds += 1;
             }
             if ms % 33 == 0 {
                 (0..self.setting.encodings).for_each(|encoding| self.encode(encoding, frame));
+                if frame % 30 == 0 {
+                    self.report_clocks(frame);
+                }
                 frame += 1;
             }
             if ms % 50 == 0 {
@@ -154,7 +181,7 @@ impl Chaos {
             self.answer();
             self.collect();
         }
-        for _ in 0..2000 {
+        for _ in 0..500 {
             self.deliver();
             self.lesson.advance(MS);
             self.answer();
@@ -165,13 +192,17 @@ impl Chaos {
     /// Sends a frame of an encoding. Each has its own picture ids and clock.
     fn encode(&mut self, encoding: u8, frame: u16) {
         let stream = Stream::Video(encoding);
-        let (seq, key, on) = &mut self.encoders[usize::from(encoding)];
-        if !*on {
+        let encoder = &mut self.encoders[usize::from(encoding)];
+        if !encoder.on {
             return;
         }
-        let (mut next, key) = (*seq, std::mem::take(key));
+        let (mut next, key) = (encoder.next, std::mem::take(&mut encoder.key_wanted));
         let packets = 1 + self.random.below(6);
-        *seq += packets as u16;
+        encoder.next += packets as u16;
+        encoder.phase = if key { 0 } else { encoder.phase + 1 };
+        let (layer, _) = layer(encoder.phase);
+        encoder.tl0 = encoder.tl0.wrapping_add(u8::from(layer.tid == 0));
+        let layer = self.setting.wishes.then_some((layer, encoder.tl0));
         for i in 0..packets {
             let packet = Vp8Packet {
                 ssrc: stream.ssrc(),
@@ -181,10 +212,22 @@ impl Chaos {
                 first: i == 0,
                 last: i + 1 == packets,
                 mark: encoding,
+                layer,
             };
             self.sent.insert((stream, next), packet.rtx(stream.ssrc() + 1, 0));
-            self.transmit((stream, next), &packet.bytes());
+            self.transmit((stream, next), &packet.sized(HEIGHTS[usize::from(encoding)]));
             next += 1;
+        }
+    }
+
+    /// Reports the clocks of some encodings.
+    fn report_clocks(&mut self, frame: u16) {
+        for encoding in 0..self.setting.encodings {
+            if self.encoders[usize::from(encoding)].on && self.random.percent(70) {
+                let ntp = NtpTime((1000 << 32) + (u64::from(frame) << 32) / 30);
+                let time = (u32::from(frame) + 5000 * u32::from(encoding)) * 3000;
+                self.lesson.sender_report(self.teacher, Stream::Video(encoding).ssrc(), ntp, time);
+            }
         }
     }
 
@@ -229,7 +272,7 @@ impl Chaos {
         for (_, _, bytes) in new.iter().filter(|(to, ..)| *to == teacher) {
             for packet in sfu_core::rtp::rtcp::packets(bytes) {
                 match packet.unwrap() {
-                    Rtcp::Pli(pli) => self.encoders[pli.media.0 as usize / 1000 - 2].1 = true,
+                    Rtcp::Pli(pli) => self.encoders[pli.media.0 as usize / 1000 - 2].key_wanted = true,
                     Rtcp::Nack(nack) => {
                         let stream = match nack.media {
                             Ssrc(1000) => Stream::Sound,
@@ -288,16 +331,40 @@ impl Chaos {
             }
             10 if self.encoders.len() > 1 => {
                 // The best encoding goes, or comes back.
-                let (_, key, on) = self.encoders.last_mut().unwrap();
-                (*key, *on) = (true, !*on);
+                let encoder = self.encoders.last_mut().unwrap();
+                (encoder.key_wanted, encoder.on) = (true, !encoder.on);
+                self.interruptions.push((self.lesson.now, None));
             }
+            11..=14 if self.setting.wishes => self.wish(),
             _ => self.miss(),
         }
     }
 
     fn mute(&mut self, which: usize) {
+        self.interruptions.push((self.lesson.now, None));
         let (track, muted) = ([SOUND, VIDEO][which], self.muted[which]);
         self.lesson.room.set_muted(self.lesson.now, self.teacher, track, muted).unwrap();
+    }
+
+    /// A pupil looks at the video in another size, or not at all.
+    fn wish(&mut self) {
+        let watching: Vec<_> = self.pupils.iter().filter(|pupil| pupil.ssrcs[1].is_some()).collect();
+        if watching.is_empty() {
+            return;
+        }
+        let pupil = watching[self.random.below(watching.len() as u64) as usize];
+        let (key, transport) = (pupil.key, pupil.transport);
+        let height = [90, 180, 360, 720][self.random.below(4) as usize];
+        let paused = self.random.percent(10);
+        let wish = Wish {
+            size: Some(Size { width: height / 9 * 16, height }).filter(|_| self.random.percent(90)),
+            fps: Some([5, 7, 15, 30][self.random.below(4) as usize]).filter(|_| self.random.percent(60)),
+            paused,
+            ..Wish::default()
+        };
+        // Whether it was paused before does not matter: that was an interruption then.
+        self.interruptions.extend(paused.then_some((self.lesson.now, Some(transport))));
+        self.lesson.room.set_wish(self.lesson.now, key, VIDEO, wish).unwrap();
     }
 
     fn toggle_subscription(&mut self) {
@@ -348,7 +415,7 @@ impl Chaos {
         }
     }
 
-    /// Properties 2 to 6. Returns how much there was to check.
+    /// Properties 2 to 8. Returns how much there was to check.
     fn check(&self) -> Checked {
         let mut checked = Checked::default();
         let mut unexplained = 0;
@@ -366,8 +433,10 @@ impl Chaos {
                 continue;
             }
             let packets: Vec<_> = numbers.values().collect();
+            check_frames(&packets);
             for pair in packets.windows(2) {
                 unexplained += self.check_pair(pair[0], pair[1], end);
+                self.check_gap(to, pair[0], pair[1]);
                 checked.switches += usize::from(origin(pair[0]).0 != origin(pair[1]).0);
             }
             if pt == OUT_VP8 {
@@ -382,21 +451,30 @@ impl Chaos {
         let stats = self.lesson.room.stats();
         let left = stats.holes_left + stats.dropped_unsubscribed;
         assert!(unexplained <= left, "{unexplained} holes unexplained, {left} known");
-        checked.holes_left = stats.holes_left;
+        (checked.holes_left, checked.left_out) = (stats.holes_left, stats.not_meant_temporal_layer);
         checked
     }
 
     /// Returns how many numbers are missing between two packets although as many did arrive.
     fn check_pair(&self, a: &Got, b: &Got, end: Instant) -> u64 {
         assert!(a.time <= b.time, "time goes back from {} to {}", a.seq, b.seq);
-        if a.pt == OUT_VP8 {
+        let rest = a.time == b.time && above_base(b);
+        if a.pt == OUT_VP8 && !rest {
             assert!(a.picture_id() <= b.picture_id());
         }
         let hole = u64::from(b.seq - a.seq - 1);
         let (from, to) = (origin(a), origin(b));
         if a.pt == OUT_VP8 && hole == 0 && (from.0 != to.0 || from.1 + 1 != to.1) {
             let next = Vp8Descriptor::parse(&b.payload).unwrap();
-            assert!(next.key_frame_start, "a receiver takes half a frame for a whole one: {from:?} {to:?}");
+            // What comes too late of a frame that was left out is no frame to anybody, nor referred to.
+            let ends = a.marker || above_base(a);
+            let left_out =
+                from.0 == to.0 && ends && (next.temporal.is_some() && next.frame_start() || above_base(b));
+            let whole = next.key_frame_start || left_out;
+            assert!(whole, "a receiver takes half a frame for a whole one: {from:?} {to:?}");
+        }
+        if a.pt == OUT_VP8 && hole == 0 && refers_to_second_layer(b) && !self.was_overtaken(to) {
+            assert!(a.temporal().unwrap().tid > 0, "what {to:?} refers to was left out");
         }
         if from.0 != to.0 {
             return hole;
@@ -406,6 +484,22 @@ impl Chaos {
         let lost = (from.1 + 1..to.1).filter(|&seq| lost(seq)).count() as u64;
         hole.saturating_sub(lost)
     }
+
+    /// Whether a packet came only after one of those behind it.
+    fn was_overtaken(&self, (stream, seq): Origin) -> bool {
+        let own = self.arrived.get(&(stream, seq));
+        (seq + 1..seq + 40).any(|later| self.arrived.get(&(stream, later)).is_some_and(|at| Some(at) < own))
+    }
+
+    fn check_gap(&self, to: u64, a: &Got, b: &Got) {
+        let mut interruptions = self.interruptions.iter();
+        let gap = b.at.saturating_duration_since(a.at);
+        if gap > MAX_GAP && origin(a).0 != origin(b).0 {
+            let between = |at: Instant| (a.at - MAX_GAP..=b.at).contains(&at);
+            let explained = interruptions.any(|&(at, of)| of.is_none_or(|of| of == to) && between(at));
+            assert!(explained, "{gap:?} without a packet from {:?} to {:?}", origin(a), origin(b));
+        }
+    }
 }
 
 #[derive(Default)]
@@ -414,7 +508,47 @@ struct Checked {
     video: usize,
     repairs: usize,
     switches: usize,
+    left_out: u64,
     holes_left: u64,
+}
+
+impl Checked {
+    fn add(&mut self, other: &Self) {
+        self.sound += other.sound;
+        self.video += other.video;
+        self.repairs += other.repairs;
+        self.switches += other.switches;
+        self.left_out += other.left_out;
+        self.holes_left += other.holes_left;
+    }
+}
+
+/// What a receiver takes for a frame is one.
+fn check_frames(packets: &[&Got]) {
+    for frame in packets.chunk_by(|a, b| b.seq == a.seq + 1 && a.time == b.time && !a.marker) {
+        let (first, last) = (frame[0], frame[frame.len() - 1]);
+        let starts = first.pt == OUT_VP8 && Vp8Descriptor::parse(&first.payload).unwrap().frame_start();
+        if starts && last.marker {
+            let packets = usize::from(origin(last).1 - origin(first).1) + 1;
+            assert_eq!(
+                packets,
+                frame.len(),
+                "half of the frame at {:?} is taken for the whole",
+                origin(first)
+            );
+        }
+    }
+}
+
+/// Whether it is of a frame above the base layer.
+fn above_base(got: &Got) -> bool {
+    got.pt == OUT_VP8 && got.temporal().is_some_and(|layer| layer.tid > 0)
+}
+
+/// Whether a frame begins that refers to one of the layer between it and the base layer.
+fn refers_to_second_layer(got: &Got) -> bool {
+    let vp8 = Vp8Descriptor::parse(&got.payload).unwrap();
+    vp8.frame_start() && vp8.temporal == Some(TemporalLayer { tid: 2, layer_sync: false })
 }
 
 fn origin(got: &Got) -> Origin {
@@ -422,22 +556,17 @@ fn origin(got: &Got) -> Origin {
     if got.pt == OUT_OPUS {
         (Stream::Sound, 100 + u16::from_le_bytes([payload[1], payload[2]]))
     } else {
-        (Stream::Video(payload[6]), u16::from_be_bytes([payload[7], payload[8]]))
+        (Stream::Video(got.mark()), got.source_seq())
     }
 }
 
 /// Checks lessons from many seeds; returns how much there was to check.
-fn lessons(seeds: u64, setting: Setting) -> Checked {
+fn lessons(seeds: std::ops::Range<u64>, setting: Setting) -> Checked {
     let mut all = Checked::default();
-    for seed in 1..=seeds {
-        let mut chaos = Chaos::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15), setting);
+    for seed in seeds {
+        let mut chaos = Chaos::new((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15), setting);
         chaos.run();
-        let checked = chaos.check();
-        all.sound += checked.sound;
-        all.video += checked.video;
-        all.repairs += checked.repairs;
-        all.switches += checked.switches;
-        all.holes_left += checked.holes_left;
+        all.add(&chaos.check());
     }
     assert!(all.sound > 10_000 && all.video > 10_000 && all.repairs > 500, "too little was tested");
     all
@@ -445,13 +574,13 @@ fn lessons(seeds: u64, setting: Setting) -> Checked {
 
 #[test]
 fn numbers_keep_their_promises_whatever_happens() {
-    let all = lessons(SEEDS, Setting { encodings: 1, config: RoomConfig::default() });
+    let all = lessons(0..SEEDS, single());
     assert_eq!(all.holes_left, 0);
 }
 
 #[test]
 fn numbers_keep_their_promises_across_encodings() {
-    let all = lessons(SEEDS, Setting { encodings: 2, config: RoomConfig::default() });
+    let all = lessons(0..SEEDS, Setting { encodings: 2, ..single() });
     assert_eq!(all.holes_left, 0);
     assert!(all.switches > 20, "{}", all.switches);
 }
@@ -461,5 +590,25 @@ fn numbers_keep_their_promises_on_links_too_thin_for_the_lesson() {
     let mut config = RoomConfig::default();
     config.pacer.rate = Bitrate::kbps(250);
     config.pacer.class_limit = 20;
-    lessons(SEEDS, Setting { encodings: 1, config });
+    lessons(0..SEEDS, Setting { config, ..single() });
+}
+
+#[test]
+fn a_thousand_lessons_of_changing_wishes_keep_their_promises() {
+    const LESSONS: u64 = 1000;
+    const THREADS: u64 = 4;
+    let setting = Setting { encodings: 3, wishes: true, seconds: 3, ..single() };
+    let mut all = Checked::default();
+    std::thread::scope(|scope| {
+        let share = |thread| thread * LESSONS / THREADS..(thread + 1) * LESSONS / THREADS;
+        let threads: Vec<_> =
+            (0..THREADS).map(|thread| scope.spawn(move || lessons(share(thread), setting))).collect();
+        threads.into_iter().for_each(|thread| all.add(&thread.join().unwrap()));
+    });
+    assert_eq!(all.holes_left, 0);
+    assert!(all.switches > 1000 && all.left_out > 1000, "{} {}", all.switches, all.left_out);
+}
+
+fn single() -> Setting {
+    Setting { encodings: 1, wishes: false, seconds: 15, config: RoomConfig::default() }
 }

@@ -29,8 +29,17 @@ const MAX_LATE_START: u64 = 256;
 pub enum Admission {
     /// It leaves.
     Queue,
-    /// It leaves, and so do those of its stream that arrived before it and come behind it.
-    QueueWithFollowers,
+    /// The receiver goes on with another stream: [`DownTrack::begin`].
+    Begin {
+        /// The stream.
+        stream: StreamKey,
+        /// The number of its first packet, which has arrived.
+        seq: u64,
+        /// Whether the packet itself leaves before, as the last of the stream until now.
+        last: bool,
+    },
+    /// It may leave later, with the key frame that it belongs to.
+    Held,
     /// It is not meant for this receiver.
     NotMeant(NotMeant),
     /// It is nothing but padding, or older than all that was forwarded: nobody misses it.
@@ -63,10 +72,10 @@ pub struct DownTrack {
 impl DownTrack {
     /// A track of which nothing was forwarded yet. Its SSRCs must never have been used on this transport: the
     /// numbers begin anew.
-    pub fn new(params: SendParams, muted: bool) -> Self {
+    pub fn new(params: SendParams, paused: bool) -> Self {
         let rtx_seq = params.rtx_ssrc.map_or(0, first_seq);
         Self {
-            selector: if muted { Selector::Paused } else { Selector::Waiting },
+            selector: Selector::new(paused),
             rewriter: Rewriter::new(first_seq(params.ssrc)),
             stats: SendStats::default(),
             params,
@@ -107,21 +116,52 @@ impl DownTrack {
         let earliest = if arrival.newest { 0 } else { self.earliest_start(up, *stream) };
         match self.selector.judge(self.params.kind, arrival, earliest, late) {
             Verdict::Drop(reason) => Admission::NotMeant(reason),
+            Verdict::Hold => Admission::Held,
+            Verdict::LeaveOut => match self.rewriter.leave_out(*stream, facts) {
+                Skip::Closed => Admission::NotMeant(NotMeant::TemporalLayer),
+                // The receiver sees the hole: a useless packet in it is better than a request for it.
+                Skip::Hole => Admission::Queue,
+            },
+            Verdict::Begin { stream: next, seq, last } => {
+                let last = last && !self.padding_closes(arrival) && self.rewriter.admit(*stream, facts);
+                Admission::Begin { stream: next, seq, last }
+            }
             Verdict::Forward if self.padding_closes(arrival) => Admission::Useless,
             Verdict::Forward if self.rewriter.admit(*stream, facts) => Admission::Queue,
             Verdict::Forward => Admission::Useless,
-            Verdict::Begin => {
-                let before = self.rewriter.current();
-                let aligned = before.and_then(|(before, _)| up.translate(facts.time, *stream, before));
-                self.rewriter.begin(*stream, facts, aligned);
-                if arrival.newest { Admission::Queue } else { Admission::QueueWithFollowers }
-            }
         }
     }
 
-    /// Counts a packet in that arrived before the one that its stream began with. `false`: it has no number.
-    pub fn admit_follower(&mut self, stream: StreamKey, facts: &PacketFacts) -> bool {
-        self.rewriter.admit(stream, facts)
+    /// From this packet of `up` on its stream is forwarded; the packet itself leaves.
+    pub fn begin(&mut self, up: &UpTrack, stream: StreamKey, facts: &PacketFacts) {
+        let before = self.rewriter.current();
+        let aligned = before.and_then(|(before, _)| up.translate(facts.time, stream, before));
+        self.rewriter.begin(stream, facts, aligned);
+        self.selector.begin(stream, facts);
+    }
+
+    /// Counts in a packet that arrived before the stream began with one before it. `false`: it does not leave.
+    pub fn admit_follower(&mut self, arrival: &Arrival) -> bool {
+        match self.selector.follow(arrival) {
+            Verdict::Forward => {
+                !self.padding_closes(arrival) && self.rewriter.admit(arrival.stream, &arrival.facts)
+            }
+            Verdict::LeaveOut => {
+                self.rewriter.leave_out(arrival.stream, &arrival.facts);
+                false
+            }
+            Verdict::Begin { .. } | Verdict::Hold | Verdict::Drop(_) => false,
+        }
+    }
+
+    /// The publisher reported clocks: a switch that had to do without them is corrected.
+    pub fn on_clock(&mut self, up: &UpTrack) {
+        let Some((time, stream, before)) = self.rewriter.unaligned() else { return };
+        if let (Some(translated), Some(codec)) =
+            (up.translate(time, stream, before), self.params.codecs.first())
+        {
+            self.rewriter.align(translated, codec.codec.clock_rate());
+        }
     }
 
     /// An admitted packet will not leave after all.
@@ -232,16 +272,25 @@ impl DownTrack {
 
     /// The sender report due at `now`, `None` where the publisher's clocks are unknown or nothing was sent.
     pub fn sender_report(&mut self, now: Instant, up: &UpTrack) -> Option<SenderInfo> {
-        let (stream, offsets) = self.rewriter.current()?;
+        let (stream, offset) = self.rewriter.current()?;
         let rate = self.params.codecs.first()?.codec.clock_rate();
         let mut clock = up.clock(stream)?.at(now, rate);
-        clock.time = clock.time.wrapping_add(offsets.time);
+        clock.time = clock.time.wrapping_add(offset);
         self.stats.report(&clock, now)
     }
 
     /// The receiver reported on the media. Returns the round trip that this proves.
     pub fn on_report_block(&mut self, now: Instant, block: &ReportBlock) -> Option<Duration> {
         self.stats.on_report_block(now, block)
+    }
+
+    /// The encodings of which a key frame helps the receiver, as bits by index: the one that it is about to get,
+    /// else the one that it gets.
+    pub fn key_frame_encodings(&self) -> u8 {
+        match self.selector.awaited() {
+            0 => self.selector.needed(),
+            awaited => awaited,
+        }
     }
 
     /// The receiver wants a key frame that nobody has asked for yet. `false`: it has wanted too many.

@@ -61,11 +61,38 @@ pub struct Rewriter {
     segments: VecDeque<Segment>,
     /// The highest source number admitted to or skipped in the open segment.
     frontier: u64,
+    /// The highest source number of the present stream that is to leave.
+    admitted: u64,
     /// The output number with which the first segment begins.
     first: u64,
     /// The highest output number that departed.
     departed: Option<u64>,
     last: Last,
+    /// The frame that the frontier's packet belongs to, where its sender counts frames.
+    tail: Option<Tail>,
+    alignment: Alignment,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tail {
+    /// The picture id that the packet came with.
+    picture: PictureId,
+    /// Whether no packet of that frame comes behind it.
+    ended: bool,
+    /// Whether the frame was left out.
+    left_out: bool,
+}
+
+/// How well the timestamps of the open segment continue those before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Alignment {
+    /// As well as is known.
+    Settled,
+    /// By the time gone by: the sender's reports did not tell yet. `before` was forwarded with `offset`; the
+    /// stream since then began at `time`.
+    Guessed { before: StreamKey, offset: u32, time: u32 },
+    /// Another offset is better, from the next frame on.
+    Due { offset: u32 },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -100,9 +127,12 @@ impl Rewriter {
         Self {
             segments: VecDeque::with_capacity(MAX_SEGMENTS),
             frontier: 0,
+            admitted: 0,
             first: u64::from(first & 0x7fff) + (1 << 16),
             departed: None,
             last: Last::default(),
+            tail: None,
+            alignment: Alignment::Settled,
         }
     }
 
@@ -118,20 +148,13 @@ impl Rewriter {
     /// `aligned` is the packet's timestamp as the stream before would have stamped it, where that is known.
     pub fn begin(&mut self, stream: StreamKey, facts: &PacketFacts, aligned: Option<u32>) {
         debug_assert!(facts.seq >= self.behind(stream), "a source number must not get two output numbers");
-        let (output, offsets) = match self.segments.back_mut() {
+        let (output, offsets) = match self.segments.back().copied() {
             None => (self.next_departure(), Offsets::default()),
-            Some(before) => {
-                before.end = self.frontier + 1;
-                let before = *before;
-                if before.end <= before.start {
-                    self.segments.pop_back();
-                }
-                let offsets = self.continued(&before, stream, facts, aligned);
-                (before.output + before.end.saturating_sub(before.start), offsets)
-            }
+            Some(before) => (self.end(before.stream), self.continued(&before, stream, facts, aligned)),
         };
         self.push(Segment { stream, start: facts.seq, end: u64::MAX, output, offsets });
-        self.frontier = facts.seq;
+        (self.frontier, self.admitted) = (facts.seq, facts.seq);
+        self.tail = tail(facts, false);
         self.note(facts, offsets);
     }
 
@@ -139,12 +162,63 @@ impl Rewriter {
     #[inline]
     pub fn admit(&mut self, stream: StreamKey, facts: &PacketFacts) -> bool {
         let Some(index) = self.segment(stream, facts.seq) else { return false };
-        if index + 1 == self.segments.len() && facts.seq >= self.frontier {
-            self.frontier = facts.seq;
-            let offsets = self.segments[index].offsets;
-            self.note(facts, offsets);
+        if self.segments.back().is_some_and(|open| open.stream == stream) {
+            self.admitted = self.admitted.max(facts.seq);
+            if index + 1 == self.segments.len() && facts.seq >= self.frontier {
+                self.go_on(facts);
+            } else {
+                // It may be newer than all that leaves: what overtook it may have been left out.
+                self.note(facts, self.segments[index].offsets);
+            }
         }
         true
+    }
+
+    /// A packet of a frame that this receiver does not get: neither its number nor the frame's picture id leaves
+    /// a hole, unless it comes so late that the receiver has seen the hole already.
+    pub fn leave_out(&mut self, stream: StreamKey, facts: &PacketFacts) -> Skip {
+        let open = self.segments.back().is_some_and(|open| open.stream == stream);
+        if !open || facts.seq <= self.frontier {
+            return self.skip(stream, facts.seq);
+        }
+        let picture = facts.vp8.and_then(|vp8| vp8.picture_id);
+        let of_tail = |tail: Tail| Some(tail.picture) == picture;
+        let behind = |tail: Tail| picture.is_some_and(|picture| follows(picture, tail.picture));
+        // What is missing in between is left out, too, where it cannot be of any other frame.
+        let gap =
+            self.tail.is_some_and(|tail| of_tail(tail) || behind(tail) && (tail.ended || tail.left_out));
+        let first = !self.tail.is_some_and(|tail| of_tail(tail) && tail.left_out);
+        self.close(if gap { self.frontier + 1 } else { facts.seq }, facts.seq + 1);
+        if let Some(open) = self.segments.back_mut().filter(|_| first) {
+            open.offsets.picture = open.offsets.picture.wrapping_sub(1);
+            let offsets = open.offsets;
+            // The frame before, which has its picture id now, may be yet to come, and so may some of its own
+            // packets where the receiver sees a hole.
+            self.note(facts, offsets);
+        }
+        self.tail = tail(facts, true);
+        Skip::Closed
+    }
+
+    /// Which timestamp has to be translated between which streams for [`align`](Self::align): what the present
+    /// one stamped so, as the one before would have.
+    pub fn unaligned(&self) -> Option<(u32, StreamKey, StreamKey)> {
+        match self.alignment {
+            Alignment::Guessed { before, time, .. } => Some((time, self.segments.back()?.stream, before)),
+            Alignment::Settled | Alignment::Due { .. } => None,
+        }
+    }
+
+    /// The sender's reports tell now: the timestamps are corrected from the next frame on, this once.
+    pub fn align(&mut self, translated: u32, clock_rate: u32) {
+        let (Alignment::Guessed { offset, time, .. }, Some(open)) = (self.alignment, self.segments.back())
+        else {
+            return;
+        };
+        let offset = translated.wrapping_add(offset).wrapping_sub(time);
+        let error = (offset.wrapping_sub(open.offsets.time) as i32).unsigned_abs();
+        let better = error > 0 && error < clock_rate * MAX_CLOCK_ERROR_SECONDS;
+        self.alignment = if better { Alignment::Due { offset } } else { Alignment::Settled };
     }
 
     /// Whether a number waits for this packet among those that have been given, or will be, to packets around
@@ -193,6 +267,8 @@ impl Rewriter {
             last.end = last.end.min(last.start + (next - last.output));
             self.frontier = last.end - 1;
         }
+        self.admitted = self.frontier;
+        self.tail = None;
     }
 
     /// Whether this packet has a number.
@@ -209,9 +285,31 @@ impl Rewriter {
         Some(numbered)
     }
 
-    /// The stream forwarded now or last, and what is added to its timestamps.
-    pub fn current(&self) -> Option<(StreamKey, Offsets)> {
-        self.segments.back().map(|segment| (segment.stream, segment.offsets))
+    /// The stream forwarded now or last, and what is added to the timestamps of its next frame.
+    pub fn current(&self) -> Option<(StreamKey, u32)> {
+        let open = self.segments.back()?;
+        let offset = match self.alignment {
+            Alignment::Due { offset } => offset,
+            Alignment::Settled | Alignment::Guessed { .. } => open.offsets.time,
+        };
+        Some((open.stream, offset))
+    }
+
+    /// Ends a stream, the present one, with its last admitted packet: nobody waits for what is missing behind
+    /// it. Returns the next output number.
+    fn end(&mut self, stream: StreamKey) -> u64 {
+        let end = self.admitted + 1;
+        let mut next = self.next_departure();
+        while let Some(last) = self.segments.pop_back_if(|last| last.stream == stream && last.start >= end) {
+            next = last.output;
+        }
+        if let Some(last) = self.segments.back_mut() {
+            if last.stream == stream {
+                last.end = last.end.min(end);
+            }
+            next = last.output + (last.end - last.start);
+        }
+        next
     }
 
     /// One behind the highest number that departed.
@@ -227,9 +325,70 @@ impl Rewriter {
             .rposition(|segment| segment.stream == stream && (segment.start..segment.end).contains(&seq))
     }
 
+    /// A packet behind all others of the open segment.
+    #[inline]
+    fn go_on(&mut self, facts: &PacketFacts) {
+        let frame_start = facts.vp8.is_some_and(|vp8| vp8.frame_start());
+        if let (true, Some(tail), Some(picture)) =
+            (frame_start, self.tail, facts.vp8.and_then(|vp8| vp8.picture_id))
+            && tail.left_out
+            && facts.seq > self.frontier + 1
+            && follows(picture, tail.picture)
+        {
+            // The rest of the frame that was left out.
+            self.close(self.frontier + 1, facts.seq);
+        }
+        if let (true, Alignment::Due { offset }) = (frame_start, self.alignment)
+            && facts.seq == self.frontier + 1
+        {
+            // No frame before is yet to come with the offset until now.
+            self.correct_time(facts, offset);
+        }
+        self.frontier = facts.seq;
+        self.tail = tail(facts, false);
+        if let Some(open) = self.segments.back() {
+            let offsets = open.offsets;
+            self.note(facts, offsets);
+        }
+    }
+
+    /// From this frame on the timestamps get a better offset, as far as they stay in order.
+    #[cold]
+    fn correct_time(&mut self, facts: &PacketFacts, offset: u32) {
+        self.alignment = Alignment::Settled;
+        let Some(open) = self.segments.back_mut() else { return };
+        let time = facts.time.wrapping_add(offset);
+        let offset = match self.last.time {
+            Some((last, _)) if !is_later(time, last) => last.wrapping_add(1).wrapping_sub(facts.time),
+            _ => offset,
+        };
+        let offsets = Offsets { time: offset, ..open.offsets };
+        if open.start == facts.seq {
+            open.offsets = offsets;
+            return;
+        }
+        open.end = facts.seq;
+        let output = open.output + (facts.seq - open.start);
+        let stream = open.stream;
+        self.push(Segment { stream, start: facts.seq, end: u64::MAX, output, offsets });
+    }
+
+    /// The numbers `from..to` of the open segment, behind its frontier, are not used: the next is `to`.
+    fn close(&mut self, from: u64, to: u64) {
+        let Some(open) = self.segments.back_mut() else { return };
+        self.frontier = to - 1;
+        if open.start == from {
+            open.start = to;
+            return;
+        }
+        open.end = from;
+        let behind = Segment { start: to, end: u64::MAX, output: open.output + (from - open.start), ..*open };
+        self.push(behind);
+    }
+
     /// How a stream continues the one before it.
     fn continued(
-        &self,
+        &mut self,
         before: &Segment,
         stream: StreamKey,
         facts: &PacketFacts,
@@ -239,7 +398,8 @@ impl Rewriter {
             // Its clock ran on while it was paused, and so it does for the receiver.
             before.offsets.time
         } else {
-            self.continued_time(before, facts, aligned).wrapping_sub(facts.time)
+            let time = self.continued_time(before, facts, aligned);
+            time.wrapping_sub(facts.time)
         };
         let vp8 = facts.vp8;
         let picture = vp8
@@ -258,18 +418,29 @@ impl Rewriter {
     }
 
     /// The output timestamp of another stream's first packet: what the sender's clocks say, where that is near
-    /// to the time gone by, else the time gone by; always later than the last one.
-    fn continued_time(&self, before: &Segment, facts: &PacketFacts, aligned: Option<u32>) -> u32 {
+    /// to the time gone by, else the time gone by; always later than the last one. What this is short of the
+    /// sender's clocks is made up for later.
+    fn continued_time(&mut self, before: &Segment, facts: &PacketFacts, aligned: Option<u32>) -> u32 {
+        self.alignment = Alignment::Settled;
         let Some((last, arrival)) = self.last.time else { return facts.time };
         let rate = facts.codec.clock_rate();
         let elapsed = ticks(facts.arrival.saturating_duration_since(arrival), rate) as u32;
         let guess = last.wrapping_add(elapsed.max(1));
-        let aligned = aligned.map(|time| time.wrapping_add(before.offsets.time)).filter(|&aligned| {
-            let error = (aligned.wrapping_sub(guess) as i32).unsigned_abs();
-            error < rate * MAX_CLOCK_ERROR_SECONDS
-        });
-        let time = aligned.unwrap_or(guess);
-        if is_later(time, last) { time } else { last.wrapping_add(1) }
+        let Some(aligned) = aligned.map(|time| time.wrapping_add(before.offsets.time)) else {
+            let Segment { stream, offsets, .. } = *before;
+            self.alignment = Alignment::Guessed { before: stream, offset: offsets.time, time: facts.time };
+            return guess;
+        };
+        let error = (aligned.wrapping_sub(guess) as i32).unsigned_abs();
+        if error >= rate * MAX_CLOCK_ERROR_SECONDS {
+            return guess;
+        }
+        if is_later(aligned, last) {
+            return aligned;
+        }
+        // The key frame shows a moment that the receiver has seen already.
+        self.alignment = Alignment::Due { offset: aligned.wrapping_sub(facts.time) };
+        last.wrapping_add(1)
     }
 
     /// Remembers the newest of what the receiver will see.
@@ -317,6 +488,17 @@ impl Rewriter {
         }
         self.segments.insert(index - usize::from(full), segment);
     }
+}
+
+/// The frame of a packet that none of its stream is behind yet.
+fn tail(facts: &PacketFacts, left_out: bool) -> Option<Tail> {
+    let picture = facts.vp8?.picture_id?;
+    Some(Tail { picture, ended: facts.marker, left_out })
+}
+
+/// Whether a frame is the one behind another, by their picture ids.
+fn follows(picture: PictureId, before: PictureId) -> bool {
+    picture.value().wrapping_sub(before.value()) & picture.mask() == 1
 }
 
 /// Whether a timestamp is later than another, modulo 2^32.
@@ -508,6 +690,75 @@ mod tests {
         let mut rewriter = begun(100);
         rewriter.begin(A, &facts(200, 123_456), None);
         assert_eq!(rewriter.number(A, 200).unwrap().offsets.time, 0);
+    }
+
+    #[test]
+    fn a_guess_is_corrected_once_the_reports_tell_and_only_forwards() {
+        let start = start();
+        // The guess is 19,000. As the reports say, the second frame (3,000 ticks later) is at:
+        for (translated, second) in
+            [(18_100, 21_100), (20_000, 23_000), (15_000, 19_001), (9_000_000, 22_000)]
+        {
+            let mut rewriter = Rewriter::new(0);
+            rewriter.begin(A, &PacketFacts { arrival: start, ..facts(1, 10_000) }, None);
+            let arrival = start + Duration::from_millis(100);
+            rewriter.begin(B, &PacketFacts { arrival, ..facts(70, 500) }, None);
+            assert_eq!(rewriter.unaligned(), Some((500, B, A)));
+            rewriter.align(translated, 90_000);
+            assert_eq!(rewriter.unaligned(), None);
+            let frame = |seq, time| PacketFacts { time, ..picture(seq, 1, 1) };
+            rewriter.admit(B, &frame(71, 3500));
+            rewriter.admit(B, &frame(73, 9500));
+            let time = |rewriter: &mut Rewriter, seq, time: u32| {
+                let numbered = rewriter.number(B, seq).unwrap();
+                (numbered.seq, time.wrapping_add(numbered.offsets.time))
+            };
+            let first = (1 << 16) + 1;
+            assert_eq!(time(&mut rewriter, 70, 500), (first, 19_000), "what was said stays");
+            assert_eq!(time(&mut rewriter, 71, 3500), (first + 1, second));
+            assert!(rewriter.awaits(B, 72));
+        }
+    }
+
+    #[test]
+    fn a_frame_left_out_leaves_no_hole_in_numbers_and_picture_ids() {
+        // packets that arrive (number, picture, whether it is its frame's last), those of picture 8 are left out
+        for (name, arrive, expected) in [
+            (
+                "all of it",
+                vec![(1, 7, true), (2, 8, false), (3, 8, true), (4, 9, true)],
+                vec![(1, Some(0)), (2, None), (3, None), (4, Some(1))],
+            ),
+            (
+                "its begin is lost",
+                vec![(1, 7, true), (3, 8, true), (4, 9, true)],
+                vec![(2, None), (3, None), (4, Some(1))],
+            ),
+            (
+                "its end is lost",
+                vec![(1, 7, true), (2, 8, false), (4, 9, true)],
+                vec![(2, None), (3, None), (4, Some(1))],
+            ),
+            (
+                "the end of the one before is lost",
+                vec![(1, 7, false), (3, 8, true), (4, 9, true)],
+                vec![(2, Some(1)), (3, None), (4, Some(2))],
+            ),
+        ] {
+            let mut rewriter = Rewriter::new(500);
+            for &(seq, id, last) in &arrive {
+                let facts = PacketFacts { marker: last, ..picture(seq, id, 0) };
+                match id {
+                    8 => assert_eq!(rewriter.leave_out(A, &facts), Skip::Closed),
+                    7 => rewriter.begin(A, &facts, None),
+                    _ => assert!(rewriter.admit(A, &facts)),
+                }
+            }
+            for (seq, output) in expected {
+                assert_eq!(outputs(&mut rewriter, A, &[seq]), [output], "{name}: {seq}");
+            }
+            assert_eq!(rewriter.number(A, 4).unwrap().offsets.picture, u16::MAX, "{name}: 9 becomes 8");
+        }
     }
 
     #[test]

@@ -130,7 +130,7 @@ impl Room {
         seq: u64,
         out: &mut [u8],
     ) -> Option<usize> {
-        let Some(Subscription { down, to, track }) = self.downs.get_mut(key) else {
+        let Some(Subscription { down, to, track, .. }) = self.downs.get_mut(key) else {
             self.stats.dropped_unsubscribed += 1;
             return None;
         };
@@ -149,7 +149,7 @@ impl Room {
     }
 
     fn write_again(&mut self, now: Instant, key: DownKey, seq: u64, out: &mut [u8]) -> Option<usize> {
-        let Some(Subscription { down, to, track }) = self.downs.get_mut(key) else {
+        let Some(Subscription { down, to, track, .. }) = self.downs.get_mut(key) else {
             self.stats.dropped_unsubscribed += 1;
             return None;
         };

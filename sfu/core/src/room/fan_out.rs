@@ -17,49 +17,72 @@ use crate::units::MediaKind;
 impl Room {
     /// Offers a packet to everybody who receives its track.
     pub(super) fn fan_out(&mut self, now: Instant, track: TrackKey, arrival: &Arrival) {
-        let mut key_frame_wanted = false;
+        let mut settled = !self.tracks[track].up.take_layers_changed();
+        if !settled {
+            self.aim(now, track);
+        }
+        let mut awaited = 0;
         for index in 0..self.tracks[track].subscribers.len() {
             let published = &self.tracks[track];
             let key = published.subscribers[index];
-            match self.downs[key].down.admit(&published.up, arrival) {
+            let down = &mut self.downs[key].down;
+            match down.admit(&published.up, arrival) {
                 Admission::Queue => self.queue_media(now, key, arrival),
-                Admission::QueueWithFollowers => {
-                    self.queue_media(now, key, arrival);
-                    self.queue_followers(now, key, arrival);
+                Admission::Begin { stream, seq, last } => {
+                    if last {
+                        self.queue_media(now, key, arrival);
+                    }
+                    self.begin(now, key, stream, seq);
+                    // The encoding left behind may be nobody's any more.
+                    settled = false;
                 }
+                Admission::Held => {}
                 Admission::NotMeant(NotMeant::AwaitingKeyFrame) => {
                     self.stats.not_meant_awaiting_key_frame += 1;
-                    key_frame_wanted = true;
+                    awaited |= down.selector().awaited();
                 }
                 Admission::NotMeant(NotMeant::Paused) => self.stats.not_meant_paused += 1,
                 Admission::NotMeant(NotMeant::OtherEncoding) => self.stats.not_meant_other_encoding += 1,
+                Admission::NotMeant(NotMeant::TemporalLayer) => self.stats.not_meant_temporal_layer += 1,
                 Admission::Useless => self.stats.useless += 1,
             }
         }
-        if key_frame_wanted {
-            self.want_key_frame(now, track, None);
+        // Only now: the packet itself may be the key frame that was waited for.
+        if !settled {
+            self.ask_for_needed(now, track);
+        } else if awaited != 0 {
+            self.want_key_frames(now, track, awaited);
         }
     }
 
-    /// Queues what arrived before the packet that a stream begins with, and comes behind it.
+    /// Goes on with another stream: queues its packets from this one on, as far as they have arrived.
     #[cold]
-    fn queue_followers(&mut self, now: Instant, key: DownKey, first: &Arrival) {
-        let Arrival { stream, facts: PacketFacts { seq: first, .. }, .. } = *first;
-        let track = self.downs[key].track;
-        let highest =
-            self.tracks[track].up.encodings()[usize::from(stream.encoding)].highest_seq().unwrap_or(first);
-        for seq in first + 1..=highest {
+    fn begin(&mut self, now: Instant, key: DownKey, stream: StreamKey, first: u64) {
+        let Subscription { down, track, .. } = &mut self.downs[key];
+        let track = *track;
+        let up = &self.tracks[track].up;
+        let Some((facts, payload)) = up.packet(stream, first) else {
+            // Its cache has wrapped since, or begun anew.
+            down.selector_mut().restart();
+            return;
+        };
+        let highest = up.encodings()[usize::from(stream.encoding)].highest_seq().unwrap_or(first);
+        let arrival = |facts: &PacketFacts, payload: &[u8]| Arrival {
+            stream,
+            facts: *facts,
+            payload_len: payload.len(),
+            newest: facts.seq == highest,
+        };
+        let before = down.selector().stream();
+        down.begin(up, stream, facts);
+        self.stats.encoding_switches +=
+            u64::from(before.is_some_and(|before| before.encoding != stream.encoding));
+        let first = arrival(facts, payload);
+        self.queue_media(now, key, &first);
+        for seq in first.facts.seq + 1..=highest {
             let Some((facts, payload)) = self.tracks[track].up.packet(stream, seq) else { continue };
-            let follower =
-                Arrival { stream, facts: *facts, payload_len: payload.len(), newest: seq == highest };
-            let down = &mut self.downs[key].down;
-            if down.selector().stream() != Some(stream) {
-                // The queue was full, and the stream given up with what it began with.
-                return;
-            }
-            if follower.payload_len == 0 {
-                down.skip(stream, seq);
-            } else if down.admit_follower(stream, &follower.facts) {
+            let follower = arrival(facts, payload);
+            if self.downs[key].down.admit_follower(&follower) {
                 self.queue_media(now, key, &follower);
             }
         }
@@ -112,7 +135,7 @@ impl Room {
     /// A queued packet will not leave. Where its number can be given to the next, a receiver of video would take
     /// the rest of its frame for the whole: nothing more leaves before the next key frame.
     pub(super) fn give_up(&mut self, now: Instant, key: DownKey, stream: StreamKey, seq: u64) {
-        let Some(Subscription { down, to, track }) = self.downs.get_mut(key) else { return };
+        let Some(Subscription { down, to, track, .. }) = self.downs.get_mut(key) else { return };
         if down.skip(stream, seq) == Skip::Hole {
             self.stats.holes_left += 1;
             return;
@@ -130,7 +153,7 @@ impl Room {
             Queued::Media { .. } | Queued::Again { .. } => true,
         });
         let track = *track;
-        self.want_key_frame(now, track, None);
+        self.settle_layers(now, track);
     }
 }
 

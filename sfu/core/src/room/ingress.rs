@@ -136,6 +136,10 @@ impl Room {
             Some(Route { track, encoding, role: StreamRole::Media }) => {
                 let encoding = &mut self.tracks[track].up.encodings_mut()[usize::from(encoding)];
                 encoding.on_sender_report(now, report.info.ntp, report.info.rtp_time);
+                let published = &self.tracks[track];
+                for &down in &published.subscribers {
+                    self.downs[down].down.on_clock(&published.up);
+                }
             }
             Some(_) => {}
             None => self.stats.rtcp_foreign += 1,
@@ -202,13 +206,13 @@ impl Room {
         };
         self.stats.key_frames_asked_by_receivers += 1;
         let Subscription { down, track, .. } = &mut self.downs[key];
-        let (track, encoding) = (*track, down.selector().stream().map(|stream| stream.encoding));
+        let (track, encodings) = (*track, down.key_frame_encodings());
         // A receiver repeats itself until it has one (libwebrtc: each 200 ms). That costs nobody another one.
-        if self.tracks[track].up.wants_key_frame(now, encoding) {
+        if self.tracks[track].up.wants_key_frames(encodings) {
             return;
         }
         if down.on_key_frame_request(now) {
-            self.want_key_frame(now, track, encoding);
+            self.want_key_frames(now, track, encodings);
         }
     }
 

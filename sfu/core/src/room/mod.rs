@@ -14,6 +14,7 @@ mod fan_out;
 #[cfg(feature = "sim")]
 mod fuzz;
 mod ingress;
+mod layers;
 mod link;
 mod participant;
 mod quality;

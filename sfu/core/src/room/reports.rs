@@ -8,7 +8,7 @@ use slotmap::SlotMap;
 
 use super::participant::Participant;
 use super::room::{ParticipantKey, Published, Room, TrackKey};
-use super::subscription::{DownKey, Subscription};
+use super::subscription::Subscription;
 use crate::cc::twcc::ArrivalRecorder;
 use crate::rtp::params::{MAX_ENCODINGS, Ssrc};
 use crate::rtp::rtcp::{NoRoom, Pli, ReportBlock, Writer};
@@ -52,13 +52,12 @@ impl Room {
             let reporting = reports.next <= now;
             if reporting {
                 (reports.track, reports.subscription) = (0, 0);
+                // Frame rates change unnoticed, and an unanswered request for a key frame ends.
+                participant.tracks.iter().for_each(|&track| self.tracks[track].up.look_again());
                 reports.next += self.config.report_interval;
                 if reports.next <= now {
                     // After a long sleep one report is enough.
                     reports.next = now + self.config.report_interval;
-                }
-                for &track in &participant.tracks {
-                    follow_layers(now, &mut self.tracks[track], &mut self.downs);
                 }
             }
             let due = feedback_due(now, participant, &self.tracks);
@@ -202,22 +201,4 @@ fn feedback_due(
     let encodings = participant.tracks.iter().flat_map(|&track| tracks[track].up.encodings());
     let asked = encodings.filter_map(|encoding| encoding.poll_timeout(now)).min();
     arrivals.into_iter().chain(asked).min()
-}
-
-/// Leaves an encoding that its sender has switched off, and asks for the start of a better one.
-fn follow_layers(now: Instant, published: &mut Published, downs: &mut SlotMap<DownKey, Subscription>) {
-    let Published { up, subscribers, .. } = published;
-    let Some(highest) = up.highest_active(now).filter(|_| up.encodings().len() > 1) else { return };
-    let mut wanted = false;
-    for &key in subscribers.iter() {
-        let selector = downs[key].down.selector_mut();
-        let Some(stream) = selector.stream() else { continue };
-        if !up.encodings()[usize::from(stream.encoding)].active(now) {
-            selector.restart();
-        }
-        wanted |= stream.encoding != highest;
-    }
-    if wanted {
-        up.want_key_frame(now, Some(highest));
-    }
 }

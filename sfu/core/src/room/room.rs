@@ -18,7 +18,7 @@ use crate::forward::down_track::DownTrack;
 use crate::rtp::params::{Extension, ReceiveParams, SendParams, Ssrc};
 use crate::stats::RoomStats;
 use crate::track::up_track::{StreamRole, UpTrack};
-use crate::units::{MediaKind, Source, TrackId, TransportId};
+use crate::units::{Source, TrackId, TransportId, Wish};
 
 new_key_type! {
     /// A participant of a room; never a later one in the same place.
@@ -257,6 +257,7 @@ impl Room {
                 key
             }
         };
+        self.settle_layers(now, key);
         let participant = &mut self.participants[from];
         participant.routes.retain(|_, route| route.track != key);
         participant.routes.extend(routes(key, &self.tracks[key].up));
@@ -288,13 +289,7 @@ impl Room {
         let published = &mut self.tracks[key];
         published.up.set_muted(muted);
         self.speakers.set_muted(key, muted);
-        for down in published.subscriptions() {
-            let selector = self.downs[down].down.selector_mut();
-            if muted { selector.pause() } else { selector.resume() }
-        }
-        if !published.subscribers.is_empty() {
-            self.want_key_frame(now, key, None);
-        }
+        self.settle_layers(now, key);
         Ok(())
     }
 
@@ -329,12 +324,14 @@ impl Room {
         if ssrcs(&params).any(|ssrc| participant.sent.contains_key(&ssrc)) {
             return Err(RoomError::SsrcInUse);
         }
+        let wish = before.map_or(Wish::default(), |before| self.downs[before].wish);
         if let Some(before) = before {
             self.end_subscription(before);
         }
         let muted = self.tracks[key].up.muted();
         let ssrcs = ssrcs(&params);
-        let down = self.downs.insert(Subscription { down: DownTrack::new(params, muted), to, track: key });
+        let down = DownTrack::new(params, muted || wish.paused);
+        let down = self.downs.insert(Subscription { down, to, track: key, wish });
         let participant = &mut self.participants[to];
         participant.subscriptions.push(down);
         participant.sent.extend(ssrcs.map(|ssrc| (ssrc, down)));
@@ -362,13 +359,28 @@ impl Room {
         if self.tracks[key].from == from { Ok(key) } else { Err(RoomError::NotOwner) }
     }
 
+    /// Says how a participant wants a track that it subscribed to.
+    pub fn set_wish(
+        &mut self,
+        now: Instant,
+        to: ParticipantKey,
+        id: TrackId,
+        wish: Wish,
+    ) -> Result<(), RoomError> {
+        let key = *self.by_id.get(&id).ok_or(RoomError::UnknownTrack)?;
+        let down = self.subscription(to, key).ok_or(RoomError::UnknownSubscription)?;
+        self.downs[down].wish = wish;
+        self.settle_layers(now, key);
+        Ok(())
+    }
+
     /// Lets a subscription have the track's packets, a key frame first.
     fn feed(&mut self, now: Instant, down: DownKey) {
         let track = self.downs[down].track;
         let published = &mut self.tracks[track];
         published.waiting.retain(|&waiting| waiting != down);
         published.subscribers.push(down);
-        self.want_key_frame(now, track, None);
+        self.settle_layers(now, track);
     }
 
     /// Stops forwarding a track to a participant.
@@ -421,16 +433,6 @@ impl Room {
         self.judge_links(now);
     }
 
-    /// Asks a track's publisher for a key frame, as soon as its turn comes.
-    pub(super) fn want_key_frame(&mut self, now: Instant, key: TrackKey, encoding: Option<u8>) {
-        let up = &mut self.tracks[key].up;
-        if up.kind() == MediaKind::Video {
-            up.want_key_frame(now, encoding);
-            let due = up.encodings().iter().filter_map(|encoding| encoding.poll_timeout(now)).min();
-            due.into_iter().for_each(|due| self.feedback_by(due));
-        }
-    }
-
     /// Some feedback is due then.
     pub(super) fn feedback_by(&mut self, due: Instant) {
         self.feedback_due = Some(self.feedback_due.map_or(due, |earlier| earlier.min(due)));
@@ -459,6 +461,7 @@ impl Room {
         if let Some(published) = self.tracks.get_mut(subscription.track) {
             published.subscribers.retain(|&down| down != key);
             published.waiting.retain(|&down| down != key);
+            published.up.look_again();
         }
         if let Some(participant) = self.participants.get_mut(subscription.to) {
             participant.subscriptions.retain(|&down| down != key);

@@ -4,6 +4,7 @@ use slotmap::new_key_type;
 
 use super::room::{ParticipantKey, TrackKey};
 use crate::forward::down_track::DownTrack;
+use crate::units::Wish;
 
 new_key_type! {
     /// Names a subscription; never a later one in the same place.
@@ -15,4 +16,6 @@ pub(super) struct Subscription {
     pub(super) down: DownTrack,
     pub(super) to: ParticipantKey,
     pub(super) track: TrackKey,
+    /// How the receiver wants it.
+    pub(super) wish: Wish,
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::StreamKey;
 use super::keyframe::KeyFrameRequest;
-use super::layers::LayerRate;
+use super::layers::{Activity, LayerRate, TEMPORAL_LAYERS};
 use super::nack::{Continuity, NackGenerator};
 use super::packet_cache::{CacheSize, Inserted, PacketCache, PacketFacts};
 use super::receive_stats::{ReceiveStats, SenderClock};
@@ -17,7 +17,7 @@ use crate::rtp::params::{Codec, CodecParams, EncodingParams, Ssrc};
 use crate::rtp::rtcp::{NtpTime, ReportBlock};
 use crate::rtp::vp8::Vp8Descriptor;
 use crate::seq::{SeqUnwrapper, TimestampUnwrapper};
-use crate::units::{Bitrate, MediaKind};
+use crate::units::{Bitrate, MediaKind, Size};
 
 /// A number further ahead than this, or further behind, is not of the present run (RFC 3550 A.1, MAX_DROPOUT).
 const MAX_JUMP: u64 = 3000;
@@ -50,6 +50,11 @@ pub struct Encoding {
     stats: ReceiveStats,
     rtx: RepairStream,
     rate: LayerRate,
+    activity: Activity,
+    /// Of the last key frame.
+    size: Option<Size>,
+    /// Whether anybody receives it, or is about to.
+    wanted: bool,
     /// `None` where the sender does not answer NACKs.
     nack: Option<NackGenerator>,
     key_frame: KeyFrameRequest,
@@ -77,6 +82,9 @@ impl Encoding {
             stats: ReceiveStats::default(),
             rtx: RepairStream::default(),
             rate: LayerRate::new(now),
+            activity: Activity::default(),
+            size: None,
+            wanted: false,
             nack: None,
             key_frame: KeyFrameRequest::default(),
             cache: None,
@@ -179,7 +187,27 @@ impl Encoding {
 
     /// Whether the sender sends it at present.
     pub fn active(&self, now: Instant) -> bool {
-        self.rate.active(now)
+        self.activity.active(now)
+    }
+
+    /// Frames a second of each of its temporal layers alone; all zero until a second was counted.
+    pub fn fps(&self) -> [u16; TEMPORAL_LAYERS] {
+        self.activity.fps()
+    }
+
+    /// A frame of another encoding of the source began.
+    pub(super) fn on_frame_of_another(&mut self) {
+        self.activity.on_frame_of_another();
+    }
+
+    /// Its size in pixels, as its last key frame had it.
+    pub fn size(&self) -> Option<Size> {
+        self.size
+    }
+
+    /// Says whether anybody receives it, or is about to. Of others' holes nothing is asked.
+    pub fn set_wanted(&mut self, wanted: bool) {
+        self.wanted = wanted;
     }
 
     /// What it costs at IP level.
@@ -249,6 +277,7 @@ impl Encoding {
         values: &Values<'_>,
     ) -> Result<Arrival, ReceiveError> {
         self.rate.on_packet(now, packet.bytes().len() + WIRE_OVERHEAD);
+        self.activity.on_packet(now);
         let facts = facts(now, codec.codec, seq, packet, payload, values);
         let size = match self.kind {
             MediaKind::Audio => CacheSize::AUDIO,
@@ -260,13 +289,19 @@ impl Encoding {
             Inserted::TooOld => return Err(ReceiveError::TooOld),
         }
         if codec.nack {
-            let continuity = self.nack.get_or_insert_default().on_packet(now, seq);
+            let continuity = self.nack.get_or_insert_default().on_packet(now, seq, self.wanted);
             if continuity == Continuity::Broken && self.kind == MediaKind::Video {
                 self.key_frame.want();
             }
         }
         if facts.starts_decoding {
             self.key_frame.on_key_frame();
+        }
+        if let Some(vp8) = facts.vp8.filter(Vp8Descriptor::frame_start) {
+            self.activity.on_frame(now, vp8.temporal.map_or(0, |layer| layer.tid));
+            if let Some((width, height)) = vp8.resolution(payload) {
+                self.size = Some(Size { width, height });
+            }
         }
         let newest = self.seq.highest().is_none_or(|highest| seq >= highest);
         Ok(Arrival { stream: self.stream, facts, payload_len: payload.len(), newest })

@@ -30,6 +30,11 @@ impl KeyFrameRequest {
         self.tries_left > 0
     }
 
+    /// Nobody waits any longer.
+    pub fn cancel(&mut self) {
+        self.tries_left = 0;
+    }
+
     /// A key frame arrived.
     pub fn on_key_frame(&mut self) {
         self.tries_left = 0;

@@ -4,10 +4,6 @@ use std::time::{Duration, Instant};
 
 use crate::units::Bitrate;
 
-/// An encoding without a packet for this long has been switched off by its sender. Slides at one frame a second
-/// are still on.
-pub const SILENCE: Duration = Duration::from_millis(2500);
-
 const BUCKET: Duration = Duration::from_millis(100);
 const BUCKETS: usize = 10;
 
@@ -20,13 +16,12 @@ pub struct LayerRate {
     /// The bucket being filled, and when it began.
     current: usize,
     began: Instant,
-    last: Option<Instant>,
 }
 
 impl LayerRate {
     /// Nothing measured yet.
     pub fn new(now: Instant) -> Self {
-        Self { bytes: [0; BUCKETS], total: 0, current: 0, began: now, last: None }
+        Self { bytes: [0; BUCKETS], total: 0, current: 0, began: now }
     }
 
     /// A packet of that size on the wire arrived.
@@ -34,7 +29,6 @@ impl LayerRate {
         self.advance(now);
         self.bytes[self.current] += wire_len as u32;
         self.total += wire_len as u64;
-        self.last = Some(now);
     }
 
     /// The mean over the last second.
@@ -43,15 +37,10 @@ impl LayerRate {
         Bitrate::bps(self.total * 8 * 1000 / (BUCKET.as_millis() as u64 * BUCKETS as u64))
     }
 
-    /// Whether the sender sends this encoding at present.
-    pub fn active(&self, now: Instant) -> bool {
-        self.last.is_some_and(|last| now.saturating_duration_since(last) < SILENCE)
-    }
-
     fn advance(&mut self, now: Instant) {
         let mut behind = now.saturating_duration_since(self.began);
         if behind >= BUCKET * BUCKETS as u32 {
-            *self = Self { last: self.last, ..Self::new(now) };
+            *self = Self::new(now);
             return;
         }
         while behind >= BUCKET {
@@ -60,6 +49,82 @@ impl LayerRate {
             self.current = (self.current + 1) % BUCKETS;
             self.total -= u64::from(std::mem::take(&mut self.bytes[self.current]));
         }
+    }
+}
+
+/// An encoding without a packet for this long has been switched off by its sender. Slides at one frame a second
+/// are still on.
+pub const SILENCE: Duration = Duration::from_millis(2500);
+
+/// While the source's other encodings go on, this much silence is enough to tell, or this many of its own
+/// frames' time where that is longer: encoders drop a frame now and then, and may code each encoding at
+/// another rate.
+const MIN_SILENCE: Duration = Duration::from_millis(300);
+const SILENT_FRAMES: u32 = 6;
+
+/// As many frames of others mean that these go on. A single one may only be the first after an outage of all.
+const FRAMES_OF_OTHERS: u8 = 8;
+
+/// Whether one encoding is being sent, and its frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Activity {
+    last: Option<Instant>,
+    /// Frames of the source's other encodings since.
+    behind: u8,
+    /// Frames of each temporal layer in the last full second, and in the one being counted since `began`.
+    fps: [u16; TEMPORAL_LAYERS],
+    counting: [u16; TEMPORAL_LAYERS],
+    began: Option<Instant>,
+}
+
+/// Temporal layers that VP8 can name (RFC 7741 §4.2).
+pub const TEMPORAL_LAYERS: usize = 4;
+
+impl Activity {
+    /// A packet arrived.
+    #[inline]
+    pub fn on_packet(&mut self, now: Instant) {
+        self.last = Some(now);
+        self.behind = 0;
+    }
+
+    /// A frame of that temporal layer began.
+    #[inline]
+    pub fn on_frame(&mut self, now: Instant, tid: u8) {
+        let began = *self.began.get_or_insert(now);
+        let counted = now.saturating_duration_since(began);
+        if counted >= Duration::from_secs(1) {
+            self.fps = if counted < SILENCE { self.counting } else { Default::default() };
+            self.counting = Default::default();
+            self.began = Some(now);
+        }
+        if let Some(count) = self.counting.get_mut(usize::from(tid)) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// A frame of another encoding of the source began.
+    #[inline]
+    pub fn on_frame_of_another(&mut self) {
+        self.behind = self.behind.saturating_add(1);
+    }
+
+    /// Frames a second of each temporal layer alone; all zero until a second was counted.
+    pub fn fps(&self) -> [u16; TEMPORAL_LAYERS] {
+        self.fps
+    }
+
+    /// Whether the sender sends this encoding at present.
+    #[inline]
+    pub fn active(&self, now: Instant) -> bool {
+        let Some(last) = self.last else { return false };
+        let silent = now.saturating_duration_since(last);
+        if self.behind < FRAMES_OF_OTHERS || silent < MIN_SILENCE {
+            return silent < SILENCE;
+        }
+        let fps: u32 = self.fps.iter().copied().map(u32::from).sum();
+        let frames = Duration::from_secs(1).checked_div(fps).map(|frame| frame * SILENT_FRAMES);
+        silent < frames.unwrap_or(SILENCE).clamp(MIN_SILENCE, SILENCE)
     }
 }
 
@@ -84,10 +149,34 @@ mod tests {
     #[test]
     fn an_encoding_is_off_before_its_first_packet_and_after_silence() {
         let start = start();
-        let mut rate = LayerRate::new(start);
-        assert!(!rate.active(start));
-        rate.on_packet(start, 100);
-        assert!(rate.active(start + SILENCE / 2));
-        assert!(!rate.active(start + SILENCE));
+        let mut activity = Activity::default();
+        assert!(!activity.active(start));
+        activity.on_packet(start);
+        assert!(activity.active(start + SILENCE / 2));
+        assert!(!activity.active(start + SILENCE));
+    }
+
+    #[test]
+    fn silence_is_noticed_sooner_while_the_other_encodings_go_on() {
+        let ms = Duration::from_millis(1);
+        // frames a second, frames of others since, silent for, active
+        for (fps, others, silent, active) in [
+            (30, 20, 299, true),
+            (30, 20, 301, false),
+            (30, 7, 301, true),
+            (5, 40, 1190, true),
+            (5, 40, 1210, false),
+            (1, 100, 2400, true),
+        ] {
+            let (mut activity, start) = (Activity::default(), start());
+            for i in 0..=fps {
+                activity.on_packet(start + i * Duration::from_secs(1) / fps);
+                activity.on_frame(start + i * Duration::from_secs(1) / fps, 0);
+            }
+            assert_eq!(activity.fps(), [fps as u16, 0, 0, 0]);
+            (0..others).for_each(|_| activity.on_frame_of_another());
+            let now = start + Duration::from_secs(1) + silent * ms;
+            assert_eq!(activity.active(now), active, "{fps} {others} {silent}");
+        }
     }
 }

@@ -20,7 +20,7 @@ pub const MAX_AGE: Duration = Duration::from_millis(1500);
 pub enum Continuity {
     /// The next one, or one not waited for.
     InOrder,
-    /// Numbers before it are missing and now waited for.
+    /// Numbers before it are missing, and waited for where they are wanted.
     Gap,
     /// It was waited for.
     Filled,
@@ -53,8 +53,9 @@ impl Default for NackGenerator {
 }
 
 impl NackGenerator {
-    /// A packet arrived, as itself or repaired.
-    pub fn on_packet(&mut self, now: Instant, seq: u64) -> Continuity {
+    /// A packet arrived, as itself or repaired. What is missing before it is waited for only if it is `wanted`:
+    /// nobody else would notice.
+    pub fn on_packet(&mut self, now: Instant, seq: u64, wanted: bool) -> Continuity {
         let Some(highest) = self.highest else {
             self.highest = Some(seq);
             return Continuity::InOrder;
@@ -66,6 +67,9 @@ impl NackGenerator {
         let gap = (seq - highest - 1) as usize;
         if gap == 0 {
             return Continuity::InOrder;
+        }
+        if !wanted {
+            return Continuity::Gap;
         }
         if gap + self.missing.len() > MAX_MISSING {
             self.missing.clear();
@@ -135,8 +139,8 @@ mod tests {
     #[test]
     fn a_gap_is_asked_for_after_the_reordering_delay_and_again_each_retry() {
         let (mut nack, start) = (NackGenerator::default(), start());
-        assert_eq!(nack.on_packet(start, 10), Continuity::InOrder);
-        assert_eq!(nack.on_packet(start, 13), Continuity::Gap);
+        assert_eq!(nack.on_packet(start, 10, true), Continuity::InOrder);
+        assert_eq!(nack.on_packet(start, 13, true), Continuity::Gap);
         assert_eq!(nack.poll_timeout(), Some(start + REORDER_DELAY));
         assert_eq!(due(&mut nack, start), Vec::<u64>::new());
         assert_eq!(due(&mut nack, start + REORDER_DELAY), [11, 12]);
@@ -148,9 +152,9 @@ mod tests {
     #[test]
     fn an_overtaken_packet_is_never_asked_for() {
         let (mut nack, start) = (NackGenerator::default(), start());
-        nack.on_packet(start, 10);
-        nack.on_packet(start, 12);
-        assert_eq!(nack.on_packet(start, 11), Continuity::Filled);
+        nack.on_packet(start, 10, true);
+        nack.on_packet(start, 12, true);
+        assert_eq!(nack.on_packet(start, 11, true), Continuity::Filled);
         assert_eq!(nack.poll_timeout(), None);
         assert_eq!(due(&mut nack, start + RETRY), Vec::<u64>::new());
     }
@@ -158,13 +162,13 @@ mod tests {
     #[test]
     fn asking_ends_after_ten_tries_or_when_it_is_too_late() {
         let (mut nack, start) = (NackGenerator::default(), start());
-        nack.on_packet(start, 1);
-        nack.on_packet(start, 3);
+        nack.on_packet(start, 1, true);
+        nack.on_packet(start, 3, true);
         let tries: usize = (0..100u32).map(|i| due(&mut nack, start + i * RETRY / 2).len()).sum();
         assert_eq!(tries, usize::from(MAX_TRIES));
         assert_eq!(nack.poll_timeout(), None);
 
-        nack.on_packet(start, 5);
+        nack.on_packet(start, 5, true);
         assert_eq!(due(&mut nack, start + MAX_AGE), Vec::<u64>::new());
         assert_eq!(nack.poll_timeout(), None);
     }
@@ -172,18 +176,18 @@ mod tests {
     #[test]
     fn a_gap_too_large_to_repair_is_forgotten() {
         let (mut nack, start) = (NackGenerator::default(), start());
-        nack.on_packet(start, 1);
-        nack.on_packet(start, 3);
-        assert_eq!(nack.on_packet(start, 4 + MAX_MISSING as u64), Continuity::Broken);
+        nack.on_packet(start, 1, true);
+        nack.on_packet(start, 3, true);
+        assert_eq!(nack.on_packet(start, 4 + MAX_MISSING as u64, true), Continuity::Broken);
         assert_eq!(nack.poll_timeout(), None);
-        assert_eq!(nack.on_packet(start, 6 + MAX_MISSING as u64), Continuity::Gap);
+        assert_eq!(nack.on_packet(start, 6 + MAX_MISSING as u64, true), Continuity::Gap);
     }
 
     #[test]
     fn numbers_that_did_not_fit_a_packet_stay_due() {
         let (mut nack, start) = (NackGenerator::default(), start());
-        nack.on_packet(start, 1);
-        nack.on_packet(start, 6);
+        nack.on_packet(start, 1, true);
+        nack.on_packet(start, 6, true);
         let now = start + REORDER_DELAY;
         let mut room = 2;
         nack.collect(now, RETRY, |_| {
@@ -192,5 +196,19 @@ mod tests {
             fits
         });
         assert_eq!(due(&mut nack, now), [4, 5]);
+    }
+
+    #[test]
+    fn what_nobody_wants_is_not_asked_for() {
+        let (mut nack, start) = (NackGenerator::default(), start());
+        nack.on_packet(start, 10, false);
+        assert_eq!(nack.on_packet(start, 12, true), Continuity::Gap);
+        nack.on_packet(start, 2000, false);
+        let mut asked = Vec::new();
+        nack.collect(start + REORDER_DELAY, RETRY, |seq| {
+            asked.push(seq);
+            true
+        });
+        assert_eq!(asked, [11], "it was wanted then");
     }
 }

@@ -13,7 +13,7 @@ use super::reception::Reception;
 use crate::rtp::ext::Values;
 use crate::rtp::packet::RtpView;
 use crate::rtp::params::{CodecParams, MAX_ENCODINGS, ReceiveParams, Ssrc};
-use crate::units::{MediaKind, Source, TrackId};
+use crate::units::{MediaKind, Size, Source, TrackId};
 
 /// Whether an SSRC carries the media or its retransmissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,13 +55,25 @@ pub struct UpTrack {
     encodings: ArrayVec<Encoding, MAX_ENCODINGS>,
     muted: bool,
     started: bool,
+    /// What could be chosen from when it was last looked at, and whether that has changed.
+    layers: ArrayVec<(bool, Option<Size>), MAX_ENCODINGS>,
+    layers_changed: bool,
 }
 
 impl UpTrack {
     /// A track of which nothing arrived yet.
     pub fn new(now: Instant, id: TrackId, source: Source, params: ReceiveParams) -> Self {
         let encodings = encodings(now, &params, 0);
-        Self { id, source, params, encodings, muted: false, started: false }
+        Self {
+            id,
+            source,
+            params,
+            encodings,
+            muted: false,
+            started: false,
+            layers: ArrayVec::new(),
+            layers_changed: false,
+        }
     }
 
     /// A later negotiation changed how it comes. Encodings that go on keep their state; `false`: none does, they
@@ -195,9 +207,40 @@ impl UpTrack {
     ) -> Result<Arrival, ReceiveError> {
         let codec = *self.codec(packet.pt(), role).ok_or(ReceiveError::PayloadType)?;
         let encoding = self.encodings.get_mut(usize::from(encoding)).ok_or(ReceiveError::PayloadType)?;
-        match role {
+        let arrival = match role {
             StreamRole::Media => encoding.receive(now, &codec, packet, values),
             StreamRole::Rtx => encoding.receive_rtx(now, &codec, packet, values),
+        }?;
+        self.note_layers(now, &arrival);
+        Ok(arrival)
+    }
+
+    /// Whether encodings went on or off, changed their size, or were to be looked at, since the last call.
+    pub fn take_layers_changed(&mut self) -> bool {
+        std::mem::take(&mut self.layers_changed)
+    }
+
+    /// The next packet is a reason to decide anew who gets which encoding.
+    pub fn look_again(&mut self) {
+        self.layers_changed = true;
+    }
+
+    /// Looks what can be chosen from, once a frame.
+    #[inline]
+    fn note_layers(&mut self, now: Instant, arrival: &Arrival) {
+        let index = usize::from(arrival.stream.encoding);
+        let frame = arrival.facts.vp8.is_some_and(|vp8| vp8.frame_start());
+        if !frame && self.layers.get(index).is_some_and(|&(active, _)| active) {
+            return;
+        }
+        if frame {
+            let others = self.encodings.iter_mut().enumerate().filter(|&(other, _)| other != index);
+            others.for_each(|(_, other)| other.on_frame_of_another());
+        }
+        let layers = || self.encodings.iter().map(|own| (own.active(now), own.size()));
+        if !layers().eq(self.layers.iter().copied()) {
+            self.layers = layers().collect();
+            self.layers_changed = true;
         }
     }
 
@@ -205,11 +248,6 @@ impl UpTrack {
     #[inline]
     pub fn packet(&self, stream: StreamKey, seq: u64) -> Option<(&PacketFacts, &[u8])> {
         self.encodings.get(usize::from(stream.encoding))?.packet(stream, seq)
-    }
-
-    /// The highest encoding that is being sent, `None` where none is.
-    pub fn highest_active(&self, now: Instant) -> Option<u8> {
-        self.encodings.iter().rposition(|encoding| encoding.active(now)).map(|index| index as u8)
     }
 
     /// The sender's clocks for a stream, `None` before its first report.
@@ -226,25 +264,34 @@ impl UpTrack {
         Some(self.clock(from)?.translate(time, self.clock(to)?, rate))
     }
 
-    /// Asks for a key frame of `encoding`, or of each that is sent (all, before the first packet).
-    pub fn want_key_frame(&mut self, now: Instant, encoding: Option<u8>) {
+    /// Asks for a key frame of each of these encodings, as bits by index.
+    pub fn want_key_frames(&mut self, encodings: u8) {
         if self.muted || !self.params.codecs.iter().any(|codec| codec.pli) {
             return;
         }
-        let highest = self.highest_active(now);
-        match encoding.or(highest).and_then(|index| self.encodings.get_mut(usize::from(index))) {
-            Some(encoding) => encoding.key_frame().want(),
-            None => self.encodings.iter_mut().for_each(|encoding| encoding.key_frame().want()),
+        for (index, encoding) in self.encodings.iter_mut().enumerate() {
+            if encodings & 1 << index != 0 {
+                encoding.key_frame().want();
+            }
         }
     }
 
-    /// Whether what [`want_key_frame`](Self::want_key_frame) would ask for is being asked for already.
-    pub fn wants_key_frame(&self, now: Instant, encoding: Option<u8>) -> bool {
-        let asked = encoding.or_else(|| self.highest_active(now));
-        match asked.and_then(|index| self.encodings.get(usize::from(index))) {
-            Some(encoding) => encoding.wants_key_frame(),
-            None => self.encodings.iter().all(Encoding::wants_key_frame),
+    /// Says which encodings anybody receives, or is about to, as bits by index. Nothing more is asked of the
+    /// sender about the others.
+    pub fn set_wanted(&mut self, encodings: u8) {
+        for (index, encoding) in self.encodings.iter_mut().enumerate() {
+            let wanted = encodings & 1 << index != 0;
+            encoding.set_wanted(wanted);
+            if !wanted {
+                encoding.key_frame().cancel();
+            }
         }
+    }
+
+    /// Whether key frames of all these encodings are being asked for already.
+    pub fn wants_key_frames(&self, encodings: u8) -> bool {
+        let mut asked = (0..).zip(&self.encodings).filter(|(index, _)| encodings & 1 << index != 0);
+        asked.all(|(_, encoding)| encoding.wants_key_frame())
     }
 
     fn codec(&self, pt: u8, role: StreamRole) -> Option<&CodecParams> {

@@ -14,7 +14,7 @@ use sfu_core::rtp::params::{
     Codec, CodecParams, EncodingParams, Extension, ExtensionMap, Mid, ReceiveParams, Rid, SendParams, Ssrc,
 };
 use sfu_core::rtp::rtcp::{self, Nack, NtpTime, Pli, ReportBlock, Rtcp, SenderInfo, Writer};
-use sfu_core::rtp::vp8::Vp8Descriptor;
+use sfu_core::rtp::vp8::{TemporalLayer, Vp8Descriptor};
 use sfu_core::units::{MediaKind, Source, TrackId, TransportId};
 
 pub const OPUS: u8 = 111;
@@ -52,6 +52,19 @@ impl Got {
 
     pub fn tl0_pic_idx(&self) -> u8 {
         Vp8Descriptor::parse(&self.payload).unwrap().tl0_pic_idx.unwrap()
+    }
+
+    /// What a [`Vp8Packet`] was marked with, and its number there.
+    pub fn mark(&self) -> u8 {
+        self.payload[7]
+    }
+
+    pub fn source_seq(&self) -> u16 {
+        u16::from_be_bytes([self.payload[16], self.payload[17]])
+    }
+
+    pub fn temporal(&self) -> Option<TemporalLayer> {
+        Vp8Descriptor::parse(&self.payload).unwrap().temporal
     }
 }
 
@@ -342,16 +355,30 @@ pub struct Vp8Packet {
     pub first: bool,
     pub last: bool,
     pub mark: u8,
+    /// Its layer and TL0PICIDX; `None` where its stream has no temporal layers.
+    pub layer: Option<(TemporalLayer, u8)>,
+}
+
+/// The temporal layer of a frame as libvpx codes three of them, and its TL0PICIDX: 0 2 1 2, of which the first
+/// three refer to the base layer alone.
+pub fn layer(frame: u16) -> (TemporalLayer, u8) {
+    let (tid, layer_sync) = [(0, false), (2, true), (1, true), (2, false)][usize::from(frame % 4)];
+    (TemporalLayer { tid, layer_sync }, (frame / 4) as u8)
 }
 
 impl Vp8Packet {
     pub fn payload(&self) -> Vec<u8> {
         let [high, low] = ((self.frame & 0x7fff) | 0x8000).to_be_bytes();
         let start = if self.first { 0x10 } else { 0 };
-        let mut payload =
-            vec![0x80 | start, 0xc0, high, low, self.frame as u8, u8::from(!self.key), self.mark];
-        payload.extend_from_slice(&self.seq.to_be_bytes());
+        // A stream without temporal layers has a KEYIDX in their place.
+        let (bits, tl0, layer) = match self.layer {
+            None => (0xd0, self.frame as u8, 0),
+            Some((layer, tl0)) => (0xe0, tl0, layer.tid << 6 | u8::from(layer.layer_sync) << 5),
+        };
+        let mut payload = vec![0x80 | start, bits, high, low, tl0, layer, u8::from(!self.key), self.mark];
         payload.resize(300, 0xab);
+        // Behind the header of a key frame.
+        payload[16..18].copy_from_slice(&self.seq.to_be_bytes());
         payload
     }
 
@@ -365,6 +392,19 @@ impl Vp8Packet {
 
     pub fn bytes(&self) -> Vec<u8> {
         packet(&self.header(), &[(13, &[1]), (3, &self.seq.to_be_bytes())], &self.payload())
+    }
+
+    /// With a frame header that tells the picture's height, where it begins a key frame.
+    pub fn sized(&self, height: u16) -> Vec<u8> {
+        let mut bytes = self.bytes();
+        if self.key && self.first {
+            let frame = bytes.len() - 300 + 6;
+            // The mark is where the header's second byte is, the start code behind it (RFC 6386 §9.1).
+            bytes[frame + 3..frame + 6].copy_from_slice(&[0x9d, 0x01, 0x2a]);
+            bytes[frame + 6..frame + 8].copy_from_slice(&(height / 9 * 16).to_le_bytes());
+            bytes[frame + 8..frame + 10].copy_from_slice(&height.to_le_bytes());
+        }
+        bytes
     }
 
     /// As a retransmission.
@@ -386,6 +426,7 @@ pub fn frames(count: u16, keys: &[u16]) -> Vec<Vp8Packet> {
             first: i % 3 == 0,
             last: i % 3 == 2,
             mark: 0,
+            layer: None,
         })
         .collect()
 }

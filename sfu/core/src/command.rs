@@ -9,7 +9,7 @@ pub use sfu_protocol::people::{LinkQuality, MAX_SPEAKERS, Speaker};
 
 use crate::rtp::params::{ReceiveParams, SendParams};
 use crate::transport::params::{IceCredentials, RemoteParams};
-use crate::units::{LINK_BATCH, RoomId, Source, TrackId, TransportId};
+use crate::units::{LINK_BATCH, RoomId, Source, TrackId, TransportId, Wish};
 
 /// An order to a worker. One that names a room, transport or track that is not there is counted and ignored:
 /// it may have closed while the order was on its way.
@@ -85,6 +85,15 @@ pub enum Command {
         transport: TransportId,
         /// The track.
         track: TrackId,
+    },
+    /// Says how a receiver wants a track.
+    SetWish {
+        /// The receiver.
+        transport: TransportId,
+        /// The track.
+        track: TrackId,
+        /// How it wants it.
+        wish: Wish,
     },
     /// Sends a message on the recipients' data channels of that label.
     SendData {

@@ -91,6 +91,16 @@ pub enum ToSfu {
         /// The message, at most [`MAX_DATA_BYTES`].
         bytes: Vec<u8>,
     },
+    /// Says how a transport wants a track that it subscribed to before; replaces what it wished of it until
+    /// now. A new subscription begins with [`Wish::default`].
+    SetWish {
+        /// The receiving transport.
+        transport: TransportId,
+        /// The track.
+        track: TrackId,
+        /// How it wants it.
+        wish: Wish,
+    },
 }
 
 /// An event from the SFU to signaling.

@@ -1,7 +1,7 @@
 //! What the messages look like on the control link. A change here breaks a signaling service and an SFU of
 //! different versions that talk to each other: then the protocol's version changes, too.
 
-use sfu_protocol::control::{CloseReason, FromSfu, MediaKind, Msid, Publish, Source, ToSfu};
+use sfu_protocol::control::{CloseReason, FromSfu, MediaKind, Msid, Publish, Size, Source, ToSfu, Wish};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use sfu_protocol::people::{LinkClass, LinkQuality, Speaker};
 
@@ -20,6 +20,8 @@ fn commands_keep_their_bytes() {
         mid: Some("0".to_owned()),
         dtx: true,
     };
+    let size = Some(Size { width: 320, height: 180 });
+    let wish = Wish { size, fps: Some(15), priority: None, paused: true };
     let msid = Msid { stream: "PA".to_owned(), track: "TR".to_owned() };
     for (command, golden) in [
         (ToSfu::OpenRoom { room }, "0001"),
@@ -30,6 +32,7 @@ fn commands_keep_their_bytes() {
         ),
         (ToSfu::SetMuted { track, muted: true }, "060701"),
         (ToSfu::Subscribe { transport, track, msid }, "07ac02070250410254 52"),
+        (ToSfu::SetWish { transport, track, wish }, "0aac020701c002b401010f0001"),
     ] {
         let bytes = postcard::to_stdvec(&command).expect("plain data");
         assert_eq!(hex(&bytes), golden.replace(' ', ""), "{command:?}");

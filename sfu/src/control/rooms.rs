@@ -14,7 +14,7 @@ use sfu_core::rtp::params::{ReceiveParams, SendParams};
 use sfu_core::transport::params::{Fingerprint, RemoteParams};
 use sfu_core::transport::sdp::{Answered, Needed, Negotiation, NegotiationConfig};
 use sfu_core::worker::WorkerIndex;
-use sfu_protocol::control::{FromSfu, MAX_DATA_BYTES, MediaKind, Msid, Publish, Source, ToSfu};
+use sfu_protocol::control::{FromSfu, MAX_DATA_BYTES, MediaKind, Msid, Publish, Source, ToSfu, Wish};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use tracing::{debug, info};
 
@@ -124,6 +124,24 @@ struct Receiver {
     msid: Msid,
     /// How it goes out, once negotiated.
     params: Option<SendParams>,
+    wish: Wish,
+}
+
+impl Receiver {
+    /// Has the worker forward the track, once negotiated: as it is wished from the first packet on.
+    fn forward(
+        &self,
+        worker: WorkerIndex,
+        transport: TransportId,
+        track: TrackId,
+        commands: &mut VecDeque<(WorkerIndex, Command)>,
+    ) {
+        let Some(params) = self.params.clone() else { return };
+        commands.push_back((worker, Command::Subscribe { transport, track, params }));
+        if self.wish != Wish::default() {
+            commands.push_back((worker, Command::SetWish { transport, track, wish: self.wish }));
+        }
+    }
 }
 
 impl Rooms {
@@ -157,6 +175,7 @@ impl Rooms {
             ToSfu::SetMuted { track, muted } => self.set_muted(track, muted),
             ToSfu::Subscribe { transport, track, msid } => self.subscribe(transport, track, msid),
             ToSfu::Unsubscribe { transport, track } => self.unsubscribe(transport, track),
+            ToSfu::SetWish { transport, track, wish } => self.set_wish(transport, track, wish),
             ToSfu::SendData { recipients, channel, bytes } => self.send_data(recipients, &channel, bytes),
         };
         if known.is_none() {
@@ -418,10 +437,10 @@ impl Rooms {
         }
         for (id, params) in send {
             let Some(track) = self.tracks.get_mut(&id) else { continue };
-            let Some(wish) = track.receivers.get_mut(&transport) else { continue };
-            wish.params = Some(params.clone());
+            let Some(receiver) = track.receivers.get_mut(&transport) else { continue };
+            receiver.params = Some(params);
             if track.expected {
-                self.order(worker, Command::Subscribe { transport, track: id, params });
+                receiver.forward(worker, transport, id, &mut self.commands);
             }
         }
         self.stats.offers_answered += 1;
@@ -442,11 +461,8 @@ impl Rooms {
         if track.muted {
             self.commands.push_back((worker, Command::SetMuted { transport, track: id, muted: true }));
         }
-        for (receiver, wish) in &track.receivers {
-            if let Some(params) = wish.params.clone() {
-                let subscribe = Command::Subscribe { transport: *receiver, track: id, params };
-                self.commands.push_back((worker, subscribe));
-            }
+        for (transport, receiver) in &track.receivers {
+            receiver.forward(worker, *transport, id, &mut self.commands);
         }
         for receiver in track.receivers.keys().copied().collect::<Vec<_>>() {
             self.grant(id, announced, receiver);
@@ -460,8 +476,8 @@ impl Rooms {
         let Some(Announced { publisher, worker, .. }) = track.announced else { return };
         track.expected = false;
         self.commands.push_back((worker, Command::Unpublish { transport: publisher, track: id }));
-        for (receiver, wish) in &mut track.receivers {
-            wish.params = None;
+        for (receiver, state) in &mut track.receivers {
+            state.params = None;
             if let Some(peer) = self.peers.get_mut(receiver) {
                 peer.negotiation.unsubscribe(id);
                 self.unsettled.insert(*receiver);
@@ -471,7 +487,7 @@ impl Rooms {
 
     fn stop_sending(&mut self, id: TrackId, transport: TransportId) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
-        let params = track.receivers.get_mut(&transport).and_then(|wish| wish.params.take());
+        let params = track.receivers.get_mut(&transport).and_then(|receiver| receiver.params.take());
         if let Some(Announced { worker, .. }) = track.announced.filter(|_| params.is_some() && track.expected)
         {
             self.order(worker, Command::Unsubscribe { transport, track: id });
@@ -516,9 +532,23 @@ impl Rooms {
             return None;
         }
         let track = self.tracks.entry(id).or_default();
-        track.receivers.insert(transport, Receiver { msid, params: None });
+        track.receivers.insert(transport, Receiver { msid, params: None, wish: Wish::default() });
         if let Some(announced) = track.announced {
             self.grant(id, announced, transport);
+        }
+        Some(())
+    }
+
+    /// Passes a wish on, now or with the subscription that it is about.
+    fn set_wish(&mut self, transport: TransportId, id: TrackId, wish: Wish) -> Option<()> {
+        let track = self.tracks.get_mut(&id)?;
+        let receiver = track.receivers.get_mut(&transport)?;
+        receiver.wish = wish;
+        if receiver.params.is_some()
+            && track.expected
+            && let Some(Announced { worker, .. }) = track.announced
+        {
+            self.order(worker, Command::SetWish { transport, track: id, wish });
         }
         Some(())
     }

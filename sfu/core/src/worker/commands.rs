@@ -41,6 +41,9 @@ impl Worker {
             Command::Unsubscribe { transport, track } => {
                 self.in_room_of(transport, |room, place| room.unsubscribe(place.participant, track).is_ok())
             }
+            Command::SetWish { transport, track, wish } => self.in_room_of(transport, |room, place| {
+                room.set_wish(now, place.participant, track, wish).is_ok()
+            }),
             Command::SendData { recipients, channel, bytes } => {
                 self.send_data(now, &recipients, &channel, &bytes);
                 Some(())

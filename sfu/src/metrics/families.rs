@@ -162,9 +162,15 @@ const FAMILIES: &[Family] = &[
             ("paused", rooms.not_meant_paused),
             ("awaiting_key_frame", rooms.not_meant_awaiting_key_frame),
             ("other_encoding", rooms.not_meant_other_encoding),
+            ("temporal_layer", rooms.not_meant_temporal_layer),
             ("useless", rooms.useless),
         ]
     }),
+    counter(
+        "lectern_sfu_media_encoding_switches_total",
+        "Changes of a receiver from one encoding of a track to another.",
+        |at| at.edge.core.rooms.encoding_switches,
+    ),
     counter("lectern_sfu_media_holes_total", "Dropped packets that receivers ask for in vain.", |at| {
         at.edge.core.rooms.holes_left
     }),

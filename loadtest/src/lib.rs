@@ -9,6 +9,7 @@
 //! | [`api`] | Lectern's own HTTP requests: make a lesson, exchange a link for a token |
 //! | [`opus_source`], [`vp8_source`] | synthetic sound and picture |
 //! | [`receive_stats`] | what a receiver can tell of a track |
+//! | [`relay`] | a bad line to put in front of a server |
 //!
 //! The peer connection is the crate `webrtc`: an implementation of its own, so that a mistake of the server's
 //! packet code is not made a second time here. This crate knows neither the server's core nor its control protocol.
@@ -19,6 +20,7 @@ pub mod lesson;
 mod ms;
 pub mod opus_source;
 pub mod receive_stats;
+pub mod relay;
 pub mod report;
 pub mod seed;
 pub mod vp8_source;

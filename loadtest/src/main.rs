@@ -1,23 +1,30 @@
-//! `lectern-loadtest`: real clients with synthetic media against a running server.
+//! `lectern-loadtest`: real clients with synthetic media against a running server, and bad lines for them.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
     reason = "a report on the terminal is what this program is for"
 )]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 use loadtest::api::Server;
 use loadtest::lesson::{self, LessonOptions};
+use loadtest::relay::link::LinkOptions;
+use loadtest::relay::{Relay, RelayOptions};
+use loadtest::seed;
+use tokio::signal::ctrl_c;
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// Loads a Lectern server with synthetic schools, and measures what it does.
 ///
-/// It sends real traffic for the time that was asked for, and then stops by itself. Aim it at servers of your own.
+/// It sends real traffic. Aim it at servers of your own.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -27,8 +34,11 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Gives one lesson and says whether the server carries it; exit code 1 if it does not.
+    /// Gives one lesson of so many seconds, and says whether the server carries it; exit code 1 if it does not.
     Lesson(Lesson),
+    /// Is a bad line in front of a server's media port, until it is stopped; then prints what became of the
+    /// datagrams, as JSON. The server has to announce the relay's address: `lectern --node-ip IP:PORT`.
+    Relay(Line),
 }
 
 #[derive(clap::Args)]
@@ -53,6 +63,47 @@ struct Lesson {
     json: Option<PathBuf>,
 }
 
+#[derive(clap::Args)]
+struct Line {
+    /// Where clients send to; port 0 takes any free one. It is printed.
+    #[arg(long, value_name = "IP:PORT")]
+    listen: SocketAddr,
+    /// The server's media port.
+    #[arg(long, value_name = "IP:PORT")]
+    to: SocketAddr,
+    /// Datagrams lost at random, percent.
+    #[arg(long, default_value = "0", value_name = "PERCENT[:DOWN]")]
+    loss: UpDown<f64>,
+    /// How long a datagram travels that waits for no other, milliseconds.
+    #[arg(long, default_value = "0", value_name = "MS[:DOWN]")]
+    delay: UpDown<u64>,
+    /// What the line carries, kbit/s with the headers of IP and UDP; 0: as fast as they come.
+    #[arg(long, default_value = "0", value_name = "KBPS[:DOWN]")]
+    rate: UpDown<u64>,
+    /// Queue in front of the rate, milliseconds; what would wait longer is dropped.
+    #[arg(long, default_value = "300", value_name = "MS[:DOWN]")]
+    queue: UpDown<u64>,
+    /// For the same losses again. Default: another one each time.
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+/// A value for both directions, or `UP:DOWN`: from clients to the server, and back.
+#[derive(Clone, Copy)]
+struct UpDown<T> {
+    up: T,
+    down: T,
+}
+
+impl<T: FromStr + Copy> FromStr for UpDown<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        let (up, down) = text.split_once(':').unwrap_or((text, text));
+        Ok(Self { up: up.parse()?, down: down.parse()? })
+    }
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
     // The peer connections tell of each packet that comes after its track ended: of interest to debugging alone.
@@ -60,6 +111,7 @@ async fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let outcome = match Arguments::parse().command {
         Command::Lesson(arguments) => give_lesson(&arguments).await,
+        Command::Relay(arguments) => relay(&arguments).await.map(|()| vec![]),
     };
     match outcome {
         Ok(problems) if problems.is_empty() => ExitCode::SUCCESS,
@@ -103,6 +155,47 @@ async fn give_lesson(arguments: &Lesson) -> anyhow::Result<Vec<String>> {
     }
     Ok(problems)
 }
+
+/// Relays until Ctrl-C or SIGTERM.
+async fn relay(line: &Line) -> anyhow::Result<()> {
+    let options = RelayOptions {
+        listen: line.listen,
+        to: line.to,
+        up: direction(line.loss.up, line.delay.up, line.rate.up, line.queue.up)?,
+        down: direction(line.loss.down, line.delay.down, line.rate.down, line.queue.down)?,
+        seed: line.seed.unwrap_or_else(seed::fresh),
+    };
+    let relay = Relay::bind(&options).await.with_context(|| line.listen.to_string())?;
+    println!("relaying {} to {}, seed {}", relay.local_addr()?, options.to, options.seed);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let stop = async {
+        tokio::select! {
+            _ = ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    let stats = relay.run(stop).await?;
+    println!("{}", serde_json::to_string(&stats)?);
+    Ok(())
+}
+
+fn direction(loss_percent: f64, delay_ms: u64, rate_kbps: u64, queue_ms: u64) -> anyhow::Result<LinkOptions> {
+    ensure!((0.0..=100.0).contains(&loss_percent), "a loss of {loss_percent} %: choose 0 to 100");
+    ensure!(delay_ms <= MAX_MS && queue_ms <= MAX_MS, "a delay or queue of more than {MAX_MS} ms");
+    ensure!(rate_kbps <= MAX_KBPS, "a rate of more than {MAX_KBPS} kbit/s");
+    Ok(LinkOptions {
+        loss: loss_percent / 100.0,
+        delay: Duration::from_millis(delay_ms),
+        rate: (rate_kbps > 0).then_some(rate_kbps * 1000),
+        queue: Duration::from_millis(queue_ms),
+    })
+}
+
+/// A minute: no line is worse.
+const MAX_MS: u64 = 60_000;
+
+/// 10 Gbit/s: more than one thread relays.
+const MAX_KBPS: u64 = 10_000_000;
 
 /// The first ones tell what is wrong; the JSON report has all that they come from.
 const MAX_SHOWN: usize = 20;

@@ -27,6 +27,12 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// Whether something happens whose probability is `probability`, 0 to 1.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        // As many bits as an f64 holds: a number in 0..1.
+        ((self.bits() >> 11) as f64) * (-53_f64).exp2() < probability
+    }
+
     /// Fills `out` with random bytes.
     pub fn fill(&mut self, out: &mut [u8]) {
         for chunk in out.chunks_mut(8) {

@@ -236,6 +236,24 @@ pub struct Size {
     pub height: u16,
 }
 
+/// A data channel that the SFU opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataChannel {
+    /// Its label, at most 64 bytes.
+    pub label: String,
+    /// How hard the network tries.
+    pub delivery: Delivery,
+}
+
+/// How hard the network tries to deliver a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Delivery {
+    /// Until it came, and in order.
+    Reliable,
+    /// Once; messages may overtake each other.
+    Lossy,
+}
+
 /// The kind of media in an m-line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum MediaKind {

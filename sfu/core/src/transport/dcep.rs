@@ -98,8 +98,7 @@ impl<'a> Open<'a> {
         Ok(Self { label, ordered: channel & UNORDERED == 0, reliability })
     }
 
-    /// The message that asks for this channel, as a client sends it.
-    #[cfg(any(test, feature = "sim"))]
+    /// The message that asks for this channel.
     pub(super) fn write(&self) -> Vec<u8> {
         let (kind, parameter) = match self.reliability {
             Reliability::Full => (0, 0),

@@ -1,11 +1,13 @@
-//! The DTLS association of a transport: we are the server (RFC 5763 §5), the client proves by its certificate
-//! that it is who its session description says, and the keys of SRTP are exported from the handshake
-//! (RFC 5764 §4.2).
+//! The DTLS association of a transport: we are the server (RFC 5763 §5) unless the client's description wants
+//! to be it, the client proves by its certificate that it is who its session description says, and the keys of
+//! SRTP are exported from the handshake (RFC 5764 §4.2).
 //!
 //! The handshake itself is `rtc::dtls`'s (0.21.1). Three things are done here instead: the first ClientHello is
 //! put together before (see `client_hello`); a budget bounds what a peer can make the endpoint keep, for it takes
 //! fragments without end; and flights are repeated from here, for the endpoint forgets its timer when the client
 //! repeats something, so that a lost ServerHello would be lost for good.
+//!
+//! The DTLS client's part is for pion: it answers an ICE-lite offer of `actpass` by `passive`.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
+use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc::shared::TransportProtocol;
 use rtc::shared::error::Error as RtcError;
 use rtc::srtp::config::LABEL_EXTRACTOR_DTLS_SRTP;
@@ -20,7 +23,7 @@ use thiserror::Error;
 
 use super::client_hello::{Hello, HelloBuffer, HelloError};
 use super::identity::{Identity, fingerprint_of};
-use super::params::Fingerprint;
+use super::params::{DtlsRole, Fingerprint};
 use super::srtp::{Srtp, SrtpProfile};
 
 /// Why a DTLS datagram had no effect, or ended the association.
@@ -78,29 +81,32 @@ const FIRST_REPEAT: Duration = Duration::from_millis(700);
 const LAST_REPEAT: Duration = Duration::from_secs(4);
 
 /// What the endpoint calls its peer. The address plays no part: ICE decides where datagrams go.
-const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
+pub(super) const PEER: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1));
 
 /// A transport's DTLS association.
 pub(super) struct Dtls {
     state: State,
     expected: Fingerprint,
+    /// The client's part.
+    role: DtlsRole,
     parts_left: usize,
     outgoing: VecDeque<BytesMut>,
 }
 
 enum State {
+    /// The handshake is ours to begin, once there is somewhere to send it.
+    Idle,
     /// Nothing came, or not all of the first ClientHello.
     Hello(Option<Box<HelloBuffer>>),
     Handshake {
         endpoint: Box<Endpoint>,
-        profile: SrtpProfile,
         flight: Flight,
     },
     Connected(Box<Endpoint>),
     Closed,
 }
 
-/// What was sent last and awaits an answer. Repeated byte by byte: a client takes the records that it missed and
+/// What was sent last and awaits an answer. Repeated byte by byte: the client takes the records that it missed and
 /// drops those that it has.
 struct Flight {
     datagrams: Vec<BytesMut>,
@@ -109,10 +115,15 @@ struct Flight {
 }
 
 impl Dtls {
-    pub(super) fn new(expected: Fingerprint) -> Self {
+    /// Waits for a client with that certificate and part.
+    pub(super) fn new(expected: Fingerprint, role: DtlsRole) -> Self {
         Self {
-            state: State::Hello(None),
+            state: match role {
+                DtlsRole::Client => State::Hello(None),
+                DtlsRole::Server => State::Idle,
+            },
             expected,
+            role,
             parts_left: MAX_HANDSHAKE_PARTS,
             outgoing: VecDeque::new(),
         }
@@ -120,12 +131,26 @@ impl Dtls {
 
     /// Whether the handshake is not done yet.
     pub(super) fn is_handshaking(&self) -> bool {
-        matches!(self.state, State::Hello(_) | State::Handshake { .. })
+        matches!(self.state, State::Idle | State::Hello(_) | State::Handshake { .. })
     }
 
     /// Whether it ended, well or not.
     pub(super) fn is_closed(&self) -> bool {
         matches!(self.state, State::Closed)
+    }
+
+    /// Begins the handshake where that is our part. Later calls change nothing.
+    pub(super) fn begin(&mut self, now: Instant, identity: &Identity) {
+        if !matches!(self.state, State::Idle) {
+            return;
+        }
+        let mut endpoint = Box::new(Endpoint::new(PEER, TransportProtocol::UDP, None));
+        endpoint
+            .connect(now, PEER, identity.client_config(), None)
+            .expect("the address has a port, and the configuration was built for it");
+        let flight = Flight::new(now, drain(&mut endpoint));
+        self.outgoing.extend(flight.datagrams.iter().cloned());
+        self.state = State::Handshake { endpoint, flight };
     }
 
     /// Takes a datagram. After [`DtlsError::Handshake`], [`DtlsError::WrongCertificate`] or a hello without a
@@ -154,6 +179,8 @@ impl Dtls {
                 self.spend(datagram)?;
                 self.feed(now, datagram)
             }
+            // No tuple is bound before the handshake begins.
+            State::Idle => Err(DtlsError::UnboundTuple),
             State::Closed => Err(DtlsError::Closed),
         }
     }
@@ -175,9 +202,12 @@ impl Dtls {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
             State::Hello(buffer) => buffer.as_ref().map(|buffer| buffer.expires()),
-            State::Handshake { flight, .. } => Some(flight.repeat_at),
+            State::Handshake { endpoint, flight } => {
+                let endpoint = endpoint.poll_timeout(&PEER).filter(|_| self.role == DtlsRole::Server);
+                Some(endpoint.map_or(flight.repeat_at, |at| at.min(flight.repeat_at)))
+            }
             // The client repeats its last flight if it misses ours.
-            State::Connected(_) | State::Closed => None,
+            State::Idle | State::Connected(_) | State::Closed => None,
         }
     }
 
@@ -189,14 +219,21 @@ impl Dtls {
                     *buffer = None;
                 }
             }
-            State::Handshake { flight, .. } => {
+            State::Handshake { endpoint, flight } => {
                 if now >= flight.repeat_at {
                     flight.interval = (flight.interval * 2).min(LAST_REPEAT);
                     flight.repeat_at = now + flight.interval;
                     self.outgoing.extend(flight.datagrams.iter().cloned());
                 }
+                // A server waits for its client to repeat a ClientHello after a lost HelloVerifyRequest
+                // (RFC 6347 §4.2.1), but takes the same record for a replay: the endpoint makes a new one.
+                if self.role == DtlsRole::Server {
+                    // Where it gives up, the time for a handshake ends it.
+                    let _ = endpoint.handle_timeout(PEER, now);
+                    self.outgoing.extend(drain(endpoint));
+                }
             }
-            State::Connected(_) | State::Closed => {}
+            State::Idle | State::Connected(_) | State::Closed => {}
         }
     }
 
@@ -217,10 +254,10 @@ impl Dtls {
         identity: &Identity,
         hello: &Hello,
     ) -> Result<Vec<DtlsEvent>, DtlsError> {
-        let config = identity.handshake_config(hello.profile);
+        let config = identity.server_config(hello.profile);
         let endpoint = Endpoint::new(PEER, TransportProtocol::UDP, Some(config));
         let flight = Flight::new(now, Vec::new());
-        self.state = State::Handshake { endpoint: Box::new(endpoint), profile: hello.profile, flight };
+        self.state = State::Handshake { endpoint: Box::new(endpoint), flight };
         let mut events = Vec::new();
         for datagram in &hello.datagrams {
             self.spend(datagram)?;
@@ -238,9 +275,9 @@ impl Dtls {
 
     fn feed(&mut self, now: Instant, datagram: &[u8]) -> Result<Vec<DtlsEvent>, DtlsError> {
         let (endpoint, flight) = match &mut self.state {
-            State::Handshake { endpoint, flight, .. } => (endpoint, Some(flight)),
+            State::Handshake { endpoint, flight } => (endpoint, Some(flight)),
             State::Connected(endpoint) => (endpoint, None),
-            State::Hello(_) | State::Closed => return Err(DtlsError::Closed),
+            State::Idle | State::Hello(_) | State::Closed => return Err(DtlsError::Closed),
         };
         let result = endpoint.read(now, PEER, None, BytesMut::from(datagram));
         let datagrams = drain(endpoint);
@@ -283,23 +320,26 @@ impl Dtls {
 
     /// Checks who the client is and exports the SRTP keys.
     fn complete(&mut self) -> Result<DtlsEvent, DtlsError> {
-        let State::Handshake { endpoint, profile, .. } = std::mem::replace(&mut self.state, State::Closed)
-        else {
+        let State::Handshake { endpoint, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Err(DtlsError::Handshake);
         };
-        let exported = endpoint.get_connection_state(PEER).and_then(|state| {
-            let is_expected =
-                state.peer_certificates.first().is_some_and(|der| fingerprint_of(der) == self.expected);
-            let len = profile.keying_material();
-            is_expected.then(|| state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], len))
-        });
-        let Some(exported) = exported else {
+        let state = endpoint.get_connection_state(PEER).ok_or(DtlsError::Handshake)?;
+        if state.peer_certificates.first().is_none_or(|der| fingerprint_of(der) != self.expected) {
             // Our last flight is queued and would tell the client that all is well.
             self.outgoing.clear();
             return Err(DtlsError::WrongCertificate);
+        }
+        let profile = match state.srtp_protection_profile() {
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm => SrtpProfile::AeadAes128Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80 => SrtpProfile::AesCm128HmacSha1_80,
+            _ => return Err(DtlsError::Handshake),
         };
-        let keys = exported.map_err(|_| DtlsError::Handshake)?;
-        let srtp = Srtp::new(profile, keys.as_ref()).ok_or(DtlsError::Handshake)?;
+        let len = profile.keying_material();
+        let keys = state
+            .export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], len)
+            .map_err(|_| DtlsError::Handshake)?;
+        let sides = if state.is_client() { Srtp::client } else { Srtp::new };
+        let srtp = sides(profile, keys.as_ref()).ok_or(DtlsError::Handshake)?;
         self.state = State::Connected(endpoint);
         Ok(DtlsEvent::Connected(profile, Box::new(srtp)))
     }

@@ -1,6 +1,7 @@
 //! Who we are to every client: one certificate for the process, and the DTLS configurations made from it.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -12,6 +13,7 @@ use rtc::dtls::crypto::Certificate;
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use thiserror::Error;
 
+use super::dtls::PEER;
 use super::params::Fingerprint;
 use super::srtp::SrtpProfile;
 
@@ -27,6 +29,8 @@ pub struct Identity {
     /// that we have too, and Chrome lists the slow one first.
     gcm: Arc<HandshakeConfig>,
     cm: Arc<HandshakeConfig>,
+    /// Where the client waits for our handshake, it is the client that chooses.
+    client: Arc<HandshakeConfig>,
 }
 
 impl Identity {
@@ -39,15 +43,20 @@ impl Identity {
         let der =
             certificate.certificate.first().ok_or_else(|| IdentityError("no certificate".to_owned()))?;
         let fingerprint = fingerprint_of(der);
-        let config = |profile| {
-            handshake_config(&provider, certificate.clone(), profile)
+        let config = |profiles: &[SrtpProtectionProfile], connect_to| {
+            handshake_config(&provider, certificate.clone(), profiles, connect_to)
                 .map(Arc::new)
                 .map_err(|error| IdentityError(error.to_string()))
         };
+        let (gcm, cm) = (
+            SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
+            SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80,
+        );
         Ok(Self {
             fingerprint,
-            gcm: config(SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm)?,
-            cm: config(SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80)?,
+            gcm: config(&[gcm], None)?,
+            cm: config(&[cm], None)?,
+            client: config(&[gcm, cm], Some(PEER))?,
         })
     }
 
@@ -56,12 +65,17 @@ impl Identity {
         self.fingerprint
     }
 
-    /// The DTLS configuration with exactly this SRTP profile.
-    pub(super) fn handshake_config(&self, profile: SrtpProfile) -> Arc<HandshakeConfig> {
+    /// The DTLS configuration of a server with exactly this SRTP profile.
+    pub(super) fn server_config(&self, profile: SrtpProfile) -> Arc<HandshakeConfig> {
         match profile {
             SrtpProfile::AeadAes128Gcm => self.gcm.clone(),
             SrtpProfile::AesCm128HmacSha1_80 => self.cm.clone(),
         }
+    }
+
+    /// The DTLS configuration of a client.
+    pub(super) fn client_config(&self) -> Arc<HandshakeConfig> {
+        self.client.clone()
     }
 }
 
@@ -81,7 +95,8 @@ pub(super) fn fingerprint_of(der: &[u8]) -> Fingerprint {
 fn handshake_config(
     provider: &Arc<dyn RTCCryptoProvider>,
     certificate: Certificate,
-    profile: SrtpProtectionProfile,
+    profiles: &[SrtpProtectionProfile],
+    connect_to: Option<SocketAddr>,
 ) -> Result<HandshakeConfig, rtc::shared::error::Error> {
     ConfigBuilder::default()
         .with_crypto_provider(provider.clone())
@@ -91,10 +106,10 @@ fn handshake_config(
             CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256,
             CipherSuiteId::Tls_Ecdhe_Ecdsa_With_ChaCha20_Poly1305_Sha256,
         ])
-        .with_srtp_protection_profiles(vec![profile])
+        .with_srtp_protection_profiles(profiles.to_vec())
         // Browsers' certificates are self-signed: the fingerprint is what identifies them.
         .with_client_auth(ClientAuthType::RequireAnyClientCert)
         .with_insecure_skip_verify(true)
         .with_extended_master_secret(ExtendedMasterSecretType::Require)
-        .build(false, None)
+        .build(connect_to.is_some(), connect_to)
 }

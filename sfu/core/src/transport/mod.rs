@@ -28,7 +28,7 @@ pub use self::srtp::{MAX_RTCP_OVERHEAD, MAX_RTP_OVERHEAD, SrtpError};
 
 use self::dtls::{Dtls, DtlsEvent, HANDSHAKE_TIMEOUT};
 use self::ice::IceLite;
-use self::params::{IceCredentials, RemoteParams, SctpParams};
+use self::params::{DtlsRole, IceCredentials, RemoteParams, SctpParams};
 use self::sctp::{Received, Sctp};
 use self::srtp::Srtp;
 use crate::units::MAX_DATAGRAM_OUT;
@@ -105,6 +105,8 @@ pub struct Transport {
     ice: IceLite,
     dtls: Dtls,
     srtp: Option<Box<Srtp>>,
+    /// The client's part in the handshake.
+    role: DtlsRole,
     sctp_params: Option<SctpParams>,
     sctp: Option<Box<Sctp>>,
     /// When the handshake has to be done; set by the client's first check.
@@ -125,8 +127,9 @@ impl Transport {
         Self {
             config: config.clone(),
             ice: IceLite::new(now, local, remote.ice, config.consent_timeout),
-            dtls: Dtls::new(remote.fingerprint),
+            dtls: Dtls::new(remote.fingerprint, remote.role),
             srtp: None,
+            role: remote.role,
             sctp_params: remote.sctp,
             sctp: None,
             handshake_until: None,
@@ -167,6 +170,7 @@ impl Transport {
         }
         self.answers.push_back((tuple, checked.answer));
         self.handshake_until.get_or_insert(now + HANDSHAKE_TIMEOUT);
+        self.dtls.begin(now, &self.config.identity);
         Ok(())
     }
 
@@ -225,8 +229,7 @@ impl Transport {
         self.srtp.as_mut().ok_or(SrtpError::NotReady)?.protect_rtcp(buf, len)
     }
 
-    /// Sends a message on the client's data channel of that label, as reliably as the client asked for when it
-    /// opened it.
+    /// Sends a message on the data channel of that label, as reliably as was agreed when it was opened.
     pub fn send_data(&mut self, now: Instant, channel: &str, bytes: &Bytes) -> Result<(), DataError> {
         self.sctp.as_mut().ok_or(DataError::NoChannel)?.send(now, channel, bytes)?;
         self.flush_sctp(now);
@@ -318,8 +321,8 @@ impl Transport {
     }
 
     fn handle_sctp(&mut self, now: Instant, packet: Bytes) {
-        let Some(params) = self.sctp_params else { return };
-        let sctp = self.sctp.get_or_insert_with(|| Box::new(Sctp::new(params)));
+        let Some(params) = &self.sctp_params else { return };
+        let sctp = self.sctp.get_or_insert_with(|| Box::new(Sctp::new(params, self.role)));
         sctp.read(now, packet, &mut report(&mut self.events));
     }
 

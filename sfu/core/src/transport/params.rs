@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use sfu_protocol::control::DataChannel;
 use thiserror::Error;
 
 /// A username fragment and password (RFC 8445 §5.3).
@@ -64,17 +65,30 @@ pub struct RemoteParams {
     pub ice: IceCredentials,
     /// Its certificate's fingerprint.
     pub fingerprint: Fingerprint,
+    /// Its part in the DTLS handshake; ours is the other.
+    pub role: DtlsRole,
     /// Its data channels, where it offers any.
     pub sctp: Option<SctpParams>,
 }
 
-/// SCTP over DTLS (RFC 8841).
+/// A part in the DTLS handshake (RFC 8842 §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtlsRole {
+    /// Begins it: `a=setup:active`.
+    Client,
+    /// Waits for it: `a=setup:passive`.
+    Server,
+}
+
+/// SCTP over DTLS (RFC 8841).
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SctpParams {
     /// `a=sctp-port`.
     pub port: u16,
     /// `a=max-message-size`, bytes; 65,536 where absent.
     pub max_message_size: u32,
+    /// The channels that we open; the client may open others.
+    pub channels: Vec<DataChannel>,
 }
 
 #[cfg(test)]

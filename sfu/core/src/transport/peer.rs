@@ -26,7 +26,7 @@ use rtc::stun::textattrs::TextAttribute;
 
 use super::demux::{Class, classify};
 use super::identity::fingerprint_of;
-use super::params::{Fingerprint, IceCredentials, RemoteParams};
+use super::params::{DtlsRole, Fingerprint, IceCredentials, RemoteParams};
 use super::srtp::{Srtp, SrtpError, SrtpProfile};
 
 /// Checks until the first answer come this often, as a browser's do; afterwards they are consent checks.
@@ -105,7 +105,12 @@ impl Peer {
 
     /// What its session description would say.
     pub fn params(&self) -> RemoteParams {
-        RemoteParams { ice: self.ice.clone(), fingerprint: self.fingerprint, sctp: None }
+        RemoteParams {
+            ice: self.ice.clone(),
+            fingerprint: self.fingerprint,
+            role: DtlsRole::Client,
+            sctp: None,
+        }
     }
 
     /// Whether SRTP flows.

@@ -1,5 +1,6 @@
-//! Data channels: SCTP over DTLS (RFC 8831, RFC 8261), opened by the client with DCEP (RFC 8832). The client
-//! also starts the association; we only answer. Messages are opaque here.
+//! Data channels: SCTP over DTLS (RFC 8831, RFC 8261), opened with DCEP (RFC 8832) by the client, and by us
+//! those that [`SctpParams::channels`] names. The client starts the association; we only answer, as browsers and
+//! pion start it whatever their part in the DTLS handshake. Messages are opaque here.
 //!
 //! In front of `rtc::sctp` stands `sctp_guard`, with the bounds that it lacks.
 
@@ -15,11 +16,11 @@ use rtc::sctp::{
     TransportConfig,
 };
 use rtc::shared::TransportProtocol;
-use sfu_protocol::control::MAX_DATA_BYTES;
+use sfu_protocol::control::{DataChannel, Delivery, MAX_DATA_BYTES};
 use thiserror::Error;
 
 use super::dcep::{ACK, Dcep, MAX_LABEL, Open, Reliability};
-use super::params::SctpParams;
+use super::params::{DtlsRole, SctpParams};
 use super::sctp_guard::{Guard, MAX_STREAMS, RECEIVE_WINDOW, Refusal};
 
 /// Why a message was not sent on a data channel.
@@ -36,7 +37,7 @@ pub enum DataError {
     TooLong,
 }
 
-/// Data channels that a client may have open.
+/// Data channels that a client may have open, ours among them.
 const MAX_CHANNELS: usize = 8;
 
 /// Bytes that may wait to be sent and acknowledged.
@@ -57,6 +58,10 @@ pub(super) struct Sctp {
     channels: ArrayVec<Channel, MAX_CHANNELS>,
     guard: Guard,
     longest_out: usize,
+    /// Channels of ours that wait for the association.
+    to_open: Vec<DataChannel>,
+    /// The first stream for them: even ones belong to the DTLS client, odd ones to the server (RFC 8832 §6).
+    first_stream: u16,
     state: State,
 }
 
@@ -79,10 +84,13 @@ struct Channel {
     label: ArrayString<MAX_LABEL>,
     /// What the client sends on it, and so what it expects.
     is_text: bool,
+    /// Of a channel of ours, what messages are like once the client has acknowledged it; in order and repeated
+    /// until then, so that none comes before the channel is known (RFC 8832 §6).
+    unacknowledged: Option<Reliability>,
 }
 
 impl Sctp {
-    pub(super) fn new(params: SctpParams) -> Self {
+    pub(super) fn new(params: &SctpParams, client: DtlsRole) -> Self {
         // ICE decides when the client is gone. By default a channel would stay silent for ever after an outage
         // of half a minute.
         let timers = TimerConfig {
@@ -114,6 +122,11 @@ impl Sctp {
             channels: ArrayVec::new(),
             guard: Guard::default(),
             longest_out,
+            to_open: params.channels.clone(),
+            first_stream: match client {
+                DtlsRole::Client => 1,
+                DtlsRole::Server => 0,
+            },
             state: State::Open,
         }
     }
@@ -240,6 +253,9 @@ impl Sctp {
         else {
             return;
         };
+        for (stream, channel) in (self.first_stream..).step_by(2).zip(std::mem::take(&mut self.to_open)) {
+            open_ours(&mut self.channels, association, now, stream, &channel);
+        }
         while let Some(event) = association.poll() {
             match event {
                 Event::Stream(StreamEvent::Readable { id }) => {
@@ -273,8 +289,10 @@ fn take(
     use PayloadProtocolIdentifier::{Binary, BinaryEmpty, Dcep as DcepMessage, String, StringEmpty};
     let Ok(message) = chunks.to_payload(MAX_DATA_BYTES) else { return };
     if chunks.ppi == DcepMessage {
-        if let Ok(Dcep::Open(open)) = Dcep::parse(&message) {
-            open_channel(channels, association, now, stream, &open);
+        match Dcep::parse(&message) {
+            Ok(Dcep::Open(open)) => open_channel(channels, association, now, stream, &open),
+            Ok(Dcep::Ack) => acknowledged(channels, association, stream),
+            Err(_) => {}
         }
         return;
     }
@@ -298,24 +316,64 @@ fn open_channel(
 ) {
     channels.retain(|channel| channel.stream != stream);
     let Ok(label) = ArrayString::from(open.label) else { return };
-    if channels.try_push(Channel { stream, label, is_text: false }).is_err() {
+    if channels.try_push(Channel { stream, label, is_text: false, unacknowledged: None }).is_err() {
         // A failure means that the association is closing, and with it the stream.
         let _ = association.stream(stream).and_then(|mut stream| stream.close(now));
         return;
     }
-    let (kind, value) = match open.reliability {
-        Reliability::Full => (ReliabilityType::Reliable, 0),
-        Reliability::Retransmits(count) => (ReliabilityType::Rexmit, count),
-        Reliability::Lifetime(lifetime) => {
-            (ReliabilityType::Timed, u32::try_from(lifetime.as_millis()).unwrap_or(u32::MAX))
-        }
-    };
+    let (kind, value) = reliability_params(open.reliability);
     let opened = association.stream(stream).and_then(|mut stream| {
         stream.write_with_ppi(now, &ACK, PayloadProtocolIdentifier::Dcep)?;
         stream.set_reliability_params(!open.ordered, kind, value)
     });
     if opened.is_err() {
         channels.retain(|channel| channel.stream != stream);
+    }
+}
+
+/// Opens a channel of ours. One whose label is too long, or that there is no room for, stays closed.
+fn open_ours(
+    channels: &mut ArrayVec<Channel, MAX_CHANNELS>,
+    association: &mut Association,
+    now: Instant,
+    stream: u16,
+    channel: &DataChannel,
+) {
+    let Ok(label) = ArrayString::from(&channel.label) else { return };
+    let (ordered, reliability) = match channel.delivery {
+        Delivery::Reliable => (true, Reliability::Full),
+        Delivery::Lossy => (false, Reliability::Retransmits(0)),
+    };
+    let open = Open { label: &channel.label, ordered, reliability }.write();
+    let opened = association
+        .open_stream(stream, PayloadProtocolIdentifier::Dcep)
+        .and_then(|mut stream| stream.write_with_ppi(now, &open, PayloadProtocolIdentifier::Dcep));
+    if opened.is_ok() {
+        // More than fit are not wanted.
+        let _ =
+            channels.try_push(Channel { stream, label, is_text: false, unacknowledged: Some(reliability) });
+    }
+}
+
+/// The client knows a channel of ours.
+fn acknowledged(channels: &mut ArrayVec<Channel, MAX_CHANNELS>, association: &mut Association, stream: u16) {
+    let channel = channels.iter_mut().find(|channel| channel.stream == stream);
+    let Some(reliability) = channel.and_then(|channel| channel.unacknowledged.take()) else { return };
+    let (kind, value) = reliability_params(reliability);
+    let unordered = reliability != Reliability::Full;
+    // A failure means that the stream is closing.
+    let _ = association
+        .stream(stream)
+        .and_then(|mut stream| stream.set_reliability_params(unordered, kind, value));
+}
+
+fn reliability_params(reliability: Reliability) -> (ReliabilityType, u32) {
+    match reliability {
+        Reliability::Full => (ReliabilityType::Reliable, 0),
+        Reliability::Retransmits(count) => (ReliabilityType::Rexmit, count),
+        Reliability::Lifetime(lifetime) => {
+            (ReliabilityType::Timed, u32::try_from(lifetime.as_millis()).unwrap_or(u32::MAX))
+        }
     }
 }
 
@@ -336,13 +394,18 @@ mod tests {
 
     impl Line {
         fn new() -> Self {
+            Self::with_ours(Vec::new())
+        }
+
+        fn with_ours(channels: Vec<DataChannel>) -> Self {
             #[expect(clippy::disallowed_methods, reason = "any instant will do; the test moves it itself")]
             let now = Instant::now();
             let config = EndpointConfig::new();
             let mut endpoint = Endpoint::new(PEER, TransportProtocol::UDP, Arc::new(config), None);
             let transport = TransportConfig::default().with_max_message_size(u32::MAX);
             let (_, client) = endpoint.connect(now, ClientConfig::new(transport), PEER).unwrap();
-            let server = Sctp::new(SctpParams { port: 5000, max_message_size: 0 });
+            let params = SctpParams { port: 5000, max_message_size: 0, channels };
+            let server = Sctp::new(&params, DtlsRole::Client);
             Self { now, endpoint, client, server, received: Vec::new() }
         }
 
@@ -402,6 +465,41 @@ mod tests {
         );
         assert_eq!(line.server.associations.len(), 1);
         assert_eq!(line.server.send(line.now, "chat", &Bytes::from_static(b"hello")), Ok(()));
+    }
+
+    #[test]
+    fn our_channels_open_with_the_association_and_carry_messages_both_ways() {
+        let channel = |label: &str, delivery| DataChannel { label: label.to_owned(), delivery };
+        let mut line = Line::with_ours(vec![
+            channel("_reliable", Delivery::Reliable),
+            channel(&"x".repeat(MAX_LABEL + 1), Delivery::Reliable),
+            channel("_lossy", Delivery::Lossy),
+        ]);
+        assert_eq!(line.server.send(line.now, "_lossy", &Bytes::new()), Err(DataError::NoChannel));
+        line.run(|| true);
+        let open = |label, ordered, reliability| Open { label, ordered, reliability };
+        for (stream, expected) in [
+            (1, open("_reliable", true, Reliability::Full)),
+            (5, open("_lossy", false, Reliability::Retransmits(0))),
+        ] {
+            let chunks = line.client.stream(stream).unwrap().read().unwrap().expect("an OPEN");
+            let message = chunks.to_payload(100).unwrap();
+            assert_eq!(Dcep::parse(&message), Ok(Dcep::Open(expected)));
+            line.write(stream, &ACK, PayloadProtocolIdentifier::Dcep);
+            line.write(stream, b"up", PayloadProtocolIdentifier::Binary);
+            assert_eq!(
+                line.server.send(line.now, expected.label, &Bytes::from_static(b"down")),
+                Ok(()),
+                "even before it is acknowledged"
+            );
+            line.run(|| true);
+            let down = line.client.stream(stream).unwrap().read().unwrap().expect("a message");
+            assert_eq!(&down.to_payload(100).unwrap()[..], b"down");
+            let received = Received { channel: expected.label.to_owned(), bytes: Bytes::from_static(b"up") };
+            assert_eq!(std::mem::take(&mut line.received), [received]);
+            let channel = line.server.channels.iter().find(|channel| channel.stream == stream).unwrap();
+            assert_eq!(channel.unacknowledged, None);
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use rtc::dtls::config::{ConfigBuilder, ExtendedMasterSecretType};
+use rtc::dtls::config::{ClientAuthType, ConfigBuilder, ExtendedMasterSecretType};
 use rtc::dtls::crypto::Certificate;
 use rtc::dtls::endpoint::{Endpoint, EndpointEvent};
 use rtc::dtls::extension::extension_use_srtp::SrtpProtectionProfile as Profile;
@@ -19,7 +19,7 @@ use rtc::stun::integrity::MessageIntegrity;
 use rtc::stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
 use rtc::stun::textattrs::TextAttribute;
 use sfu_core::command::CloseReason;
-use sfu_core::transport::params::{Fingerprint, IceCredentials, RemoteParams};
+use sfu_core::transport::params::{DtlsRole, Fingerprint, IceCredentials, RemoteParams};
 use sfu_core::transport::{
     CONSENT_TIMEOUT, DtlsError, HelloError, MAX_RTCP_OVERHEAD, MAX_RTP_OVERHEAD, SrtpError, StunError,
     Transport, TransportEvent, Tuple,
@@ -40,12 +40,20 @@ struct Options {
     /// Whether its certificate is the one that its session description named.
     honest: bool,
     rsa: bool,
+    role: DtlsRole,
 }
 
 impl Default for Options {
     fn default() -> Self {
         // Chrome's order.
-        Self { profiles: vec![CM, GCM], mtu: 1200, extended_master_secret: true, honest: true, rsa: false }
+        Self {
+            profiles: vec![CM, GCM],
+            mtu: 1200,
+            extended_master_secret: true,
+            honest: true,
+            rsa: false,
+            role: DtlsRole::Client,
+        }
     }
 }
 
@@ -96,7 +104,7 @@ fn certificate(rsa: bool) -> Certificate {
 }
 
 impl Line {
-    /// A client whose first check is answered and who begins its handshake.
+    /// A client whose first check is answered and who begins its handshake, or waits for ours.
     fn new(options: &Options) -> Self {
         let now = start();
         let mut line = Self::unchecked(options, now);
@@ -124,11 +132,21 @@ impl Line {
                 ExtendedMasterSecretType::Disable
             })
             .with_mtu(options.mtu)
-            .build(true, None)
+            .with_client_auth(ClientAuthType::RequireAnyClientCert)
+            .build(options.role == DtlsRole::Client, None)
             .unwrap();
-        let mut client = Endpoint::new(tuple(1).remote, TransportProtocol::UDP, None);
-        client.connect(now, tuple(1).local, Arc::new(config_of_client), None).unwrap();
-        let remote = RemoteParams { ice: credentials("theirs"), fingerprint: expected, sctp: None };
+        let config_of_client = Arc::new(config_of_client);
+        let endpoint = |server| Endpoint::new(tuple(1).remote, TransportProtocol::UDP, server);
+        let client = match options.role {
+            DtlsRole::Server => endpoint(Some(config_of_client)),
+            DtlsRole::Client => {
+                let mut client = endpoint(None);
+                client.connect(now, tuple(1).local, config_of_client, None).unwrap();
+                client
+            }
+        };
+        let (ice, role) = (credentials("theirs"), options.role);
+        let remote = RemoteParams { ice, fingerprint: expected, role, sctp: None };
         let transport = Transport::new(now, &config(), credentials("ours"), remote);
         Self {
             now,
@@ -213,7 +231,7 @@ impl Line {
         let mut config = SrtpConfig { profile, ..SrtpConfig::default() };
         let len = config.keying_material_len();
         let exported = state.export_keying_material(LABEL_EXTRACTOR_DTLS_SRTP, &[], len).unwrap();
-        config.set_session_keys_from_keying_material(exported.as_ref(), true).unwrap();
+        config.set_session_keys_from_keying_material(exported.as_ref(), state.is_client()).unwrap();
         let provider = provider();
         let context = |key: &[u8], salt: &[u8]| {
             Context::new(key, salt, profile, None, None, provider.crypto()).unwrap()
@@ -310,6 +328,35 @@ fn a_lost_datagram_of_any_number_is_made_up_for() {
         );
         expect_media_both_ways(&mut line);
     }
+}
+
+#[test]
+fn a_client_that_waits_for_the_handshake_gets_it_whatever_is_lost() {
+    let waits = |profiles| Options { profiles, role: DtlsRole::Server, ..Options::default() };
+    let mut line = Line::new(&waits(vec![CM]));
+    assert!(line.run(Duration::from_secs(2), &mut arrives, &mut arrives), "{:?}", line.refused);
+    assert_eq!(line.is_connected(), Some("AES_CM_128_HMAC_SHA1_80"));
+    for lost in 0..8 {
+        for (lost_up, lost_down) in [(Some(lost), None), (None, Some(lost))] {
+            let mut line = Line::new(&waits(vec![CM, GCM]));
+            let unless = |lost: Option<usize>| {
+                move |number, datagram| if lost == Some(number) { vec![] } else { vec![datagram] }
+            };
+            let connected = line.run(Duration::from_secs(20), &mut unless(lost_up), &mut unless(lost_down));
+            assert!(connected, "up {lost_up:?}, down {lost_down:?}: {:?}", line.refused);
+            assert_eq!(line.is_connected(), Some("AEAD_AES_128_GCM"), "ours comes first");
+            expect_media_both_ways(&mut line);
+        }
+    }
+}
+
+#[test]
+fn a_client_that_waits_must_be_who_it_said_too() {
+    let dishonest = Options { honest: false, role: DtlsRole::Server, ..Options::default() };
+    let mut line = Line::new(&dishonest);
+    assert!(!line.run(Duration::from_secs(2), &mut arrives, &mut arrives));
+    assert_eq!(line.closed(), Some(CloseReason::HandshakeFailed));
+    assert_eq!(line.refused.first(), Some(&DtlsError::WrongCertificate));
 }
 
 #[test]

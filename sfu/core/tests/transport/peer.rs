@@ -17,7 +17,7 @@ use rtc::sansio::Protocol;
 use rtc::shared::{TaggedBytesMut, TransportContext, TransportProtocol};
 use sfu_core::command::CloseReason;
 use sfu_core::transport::demux::{Class, classify, stun_ufrag};
-use sfu_core::transport::params::{Fingerprint, IceCredentials, RemoteParams, SctpParams};
+use sfu_core::transport::params::{DtlsRole, Fingerprint, IceCredentials, RemoteParams, SctpParams};
 use sfu_core::transport::{DataError, Transport, TransportConfig, TransportEvent, Tuple};
 use sfu_core::units::MAX_DATAGRAM_OUT;
 
@@ -55,7 +55,8 @@ fn remote_params(offer: &str) -> RemoteParams {
     RemoteParams {
         ice: IceCredentials { ufrag: field(offer, "a=ice-ufrag:"), pwd: field(offer, "a=ice-pwd:") },
         fingerprint: Fingerprint::parse(&field(offer, "a=fingerprint:sha-256 ")).unwrap(),
-        sctp: Some(SctpParams { port: 5000, max_message_size: 65_536 }),
+        role: DtlsRole::Client,
+        sctp: Some(SctpParams { port: 5000, max_message_size: 65_536, channels: Vec::new() }),
     }
 }
 

@@ -51,13 +51,13 @@ fn offer(offer: &str) {
 
 /// Takes the text for the client's answer; an error must change nothing.
 fn answer(answer: &str) {
-    let mut offering = Offering::new(config());
+    let mut offering = Offering::new(config(), Vec::new());
     for (track, kind) in SUBSCRIBED {
         offering.subscribe(track, kind, msid());
     }
     offering.make_offer().expect("the first is always due");
     let before = format!("{offering:?}");
-    if offering.accept_answer(answer).is_err() {
+    if offering.accept_answer(0, answer).is_err() {
         assert_eq!(format!("{offering:?}"), before);
     }
 }

@@ -42,7 +42,7 @@ use sfu_protocol::control::{Msid, Publish};
 pub use self::error::SdpError;
 #[cfg(feature = "sim")]
 pub use self::fuzzing::fuzz;
-pub use self::offering::{Accepted, Offering};
+pub use self::offering::{Accepted, Offered, Offering};
 pub use self::request::Needed;
 
 use self::offer::Offer;
@@ -50,7 +50,7 @@ use self::pool::{Pool, Subscription};
 use self::ssrc::{SsrcSequence, split_mix};
 use self::write::{Lines, Local, write};
 use crate::rtp::params::{ReceiveParams, SendParams};
-use crate::transport::params::{Fingerprint, IceCredentials, RemoteParams};
+use crate::transport::params::{DtlsRole, Fingerprint, IceCredentials, RemoteParams};
 use crate::units::{MediaKind, TrackId};
 
 /// What a transport brings to its negotiation.
@@ -142,6 +142,10 @@ impl Negotiation {
     /// nothing has changed.
     pub fn offer(&mut self, sdp: &str, publish: &[Publish]) -> Result<Answered, SdpError> {
         let offer = Offer::parse(sdp)?;
+        // We answer `passive`.
+        if offer.remote.role == DtlsRole::Server {
+            return Err(SdpError::Setup);
+        }
         if offer.lines.len() < self.pool.line_count() {
             return Err(SdpError::LineCount);
         }
@@ -181,6 +185,7 @@ fn continuity(before: Option<&RemoteParams>, now: &RemoteParams) -> Result<bool,
     match before {
         None => Ok(false),
         Some(before) if before.fingerprint != now.fingerprint => Err(SdpError::FingerprintChanged),
+        Some(before) if before.role != now.role => Err(SdpError::Setup),
         Some(before) => Ok(before.ice != now.ice),
     }
 }

@@ -14,7 +14,7 @@ use super::error::SdpError;
 use super::simulcast::encodings;
 use super::text::{has, parse, value, values};
 use crate::rtp::params::{EncodingParams, Extension, ExtensionMap, MAX_ENCODINGS, Mid};
-use crate::transport::params::{Fingerprint, IceCredentials, RemoteParams, SctpParams};
+use crate::transport::params::{DtlsRole, Fingerprint, IceCredentials, RemoteParams, SctpParams};
 use crate::units::MediaKind;
 
 /// Most m-lines of a transport: a lesson of a hundred with room for what came and went.
@@ -98,9 +98,9 @@ impl Offer {
         let remote = RemoteParams {
             ice: ice_credentials(&session, first)?,
             fingerprint: fingerprint(&session, first)?,
+            role: dtls_role(&session, first)?,
             sctp: accepted_data(&session, &lines),
         };
-        check_setup(&session, first)?;
         Ok(Self { remote, lines, bundled })
     }
 }
@@ -241,6 +241,7 @@ fn accepted_data(session: &SessionDescription, lines: &[OfferedLine]) -> Option<
             Some(size) => u32::try_from(size).unwrap_or(u32::MAX),
             None => MAX_DATA_BYTES as u32,
         },
+        channels: Vec::new(),
     })
 }
 
@@ -275,10 +276,11 @@ fn fingerprint(session: &SessionDescription, media: &MediaDescription) -> Result
     sha_256(attributes).ok_or(SdpError::Fingerprint)
 }
 
-/// We answer `passive`; without `a=setup` the offerer begins (RFC 4145 §4).
-fn check_setup(session: &SessionDescription, media: &MediaDescription) -> Result<(), SdpError> {
+/// Who leaves the choice to us begins, as does an offerer without `a=setup` (RFC 4145 §4).
+fn dtls_role(session: &SessionDescription, media: &MediaDescription) -> Result<DtlsRole, SdpError> {
     match level(session, media, "setup") {
-        None | Some("actpass" | "active") => Ok(()),
+        None | Some("actpass" | "active") => Ok(DtlsRole::Client),
+        Some("passive") => Ok(DtlsRole::Server),
         Some(_) => Err(SdpError::Setup),
     }
 }

@@ -5,13 +5,13 @@
 //! `inactive` once before it serves again, as in the pool, and always with new SSRCs. A browser keeps the track
 //! id of a line's first msid, so a client can tell a later track by its stream or its mid only.
 //!
-//! Browsers answer `a=setup:active`. A webrtc-rs peer answers `passive` to an ICE-lite offer unless it is
-//! configured otherwise: that is [`SdpError::Setup`] here.
+//! We offer `a=setup:actpass`, as older builds of libwebrtc refuse a first offer of anything else. Browsers answer
+//! `active`; pion and webrtc-rs answer `passive` to an ICE-lite offer, and then the handshake is ours to begin.
 
 use std::net::SocketAddr;
 
 use arrayvec::ArrayVec;
-use sfu_protocol::control::Msid;
+use sfu_protocol::control::{DataChannel, Msid};
 
 use super::codec::AgreedCodec;
 use super::direction::Direction;
@@ -31,6 +31,7 @@ pub struct Offering {
     local: IceCredentials,
     fingerprint: Fingerprint,
     candidates: Vec<SocketAddr>,
+    channels: Vec<DataChannel>,
     session_id: u64,
     /// Offers written so far.
     version: u64,
@@ -42,6 +43,17 @@ pub struct Offering {
     waiting: Vec<Subscription>,
     ssrcs: SsrcSequence,
     signaling: Signaling,
+}
+
+/// An offer for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offered {
+    /// Counts from 1; its answer may name it.
+    pub id: u32,
+    /// The offer's text.
+    pub sdp: String,
+    /// Which m-line carries which track, if the client takes them.
+    pub mid_to_track: Vec<(String, TrackId)>,
 }
 
 /// What a client's answer changed. Apply `stopped` before `send`.
@@ -87,8 +99,8 @@ enum Carried {
 }
 
 impl Offering {
-    /// Before the first offer.
-    pub fn new(config: NegotiationConfig) -> Self {
+    /// Before the first offer; `channels` are the data channels that we open.
+    pub fn new(config: NegotiationConfig, channels: Vec<DataChannel>) -> Self {
         let data = OfferedLine {
             media: "application".to_owned(),
             proto: "UDP/DTLS/SCTP".to_owned(),
@@ -100,6 +112,7 @@ impl Offering {
             local: config.local,
             fingerprint: config.fingerprint,
             candidates: config.candidates,
+            channels,
             session_id: session_id(config.seed),
             version: 0,
             remote: None,
@@ -129,14 +142,15 @@ impl Offering {
         }
     }
 
-    /// Restarts ICE with the next offer (RFC 8445 §9).
+    /// Restarts ICE with the next offer (RFC 8445 §9). An answer that is still due is not waited for: it may
+    /// have been lost with the connection that the restart mends.
     pub fn restart_ice(&mut self) {
         self.local = ice::restarted(&self.local);
-        self.change();
+        self.signaling = Signaling::Changed;
     }
 
     /// The next offer; `None` where there is nothing new to say, or an answer is still due.
-    pub fn make_offer(&mut self) -> Option<String> {
+    pub fn make_offer(&mut self) -> Option<Offered> {
         if self.signaling != Signaling::Changed {
             return None;
         }
@@ -165,17 +179,29 @@ impl Offering {
                 Carried::Data | Carried::Spare | Carried::Vacated { .. } => None,
             },
         });
-        Some(write(&local, Lines { all: &self.lines, bundled: &bundled }, carries))
+        Some(Offered {
+            id: self.offer_id(),
+            sdp: write(&local, Lines { all: &self.lines, bundled: &bundled }, carries),
+            mid_to_track: self.carried.iter().filter_map(|carried| carried.track(false)).collect(),
+        })
     }
 
-    /// Takes the client's answer to the last offer. On an error nothing has changed.
-    pub fn accept_answer(&mut self, sdp: &str) -> Result<Accepted, SdpError> {
+    /// Takes the client's answer to the last offer; one to an earlier offer, or that is not due, is
+    /// [`SdpError::NoOffer`]. Clients before LiveKit's protocol 16 do not say which it is: `0`. On an error
+    /// nothing has changed.
+    pub fn accept_answer(&mut self, offer_id: u32, sdp: &str) -> Result<Accepted, SdpError> {
         let Signaling::AnswerDue { changed } = self.signaling else { return Err(SdpError::NoOffer) };
-        let answer = Offer::parse(sdp)?;
+        if offer_id != 0 && offer_id != self.offer_id() {
+            return Err(SdpError::NoOffer);
+        }
+        let mut answer = Offer::parse(sdp)?;
         if answer.lines.len() != self.lines.len() {
             return Err(SdpError::LineCount);
         }
         let ice_restarted = continuity(self.remote.as_ref(), &answer.remote)?;
+        if let Some(sctp) = &mut answer.remote.sctp {
+            sctp.channels.clone_from(&self.channels);
+        }
         self.remote = Some(answer.remote.clone());
         let freed = self.carried.iter().any(|carried| matches!(carried, Carried::Vacated { offered: true }));
         let (mut send, mut stopped) = (Vec::new(), Vec::new());
@@ -194,8 +220,13 @@ impl Offering {
             local: self.local.clone(),
             send,
             stopped,
-            mid_to_track: self.carried.iter().filter_map(Carried::agreed).collect(),
+            mid_to_track: self.carried.iter().filter_map(|carried| carried.track(true)).collect(),
         })
+    }
+
+    /// The last offer's.
+    fn offer_id(&self) -> u32 {
+        u32::try_from(self.version).unwrap_or(u32::MAX)
     }
 
     fn change(&mut self) {
@@ -234,9 +265,10 @@ impl Carried {
         matches!(self, Self::Track { subscription, .. } if subscription.track == wanted)
     }
 
-    fn agreed(&self) -> Option<(String, TrackId)> {
+    /// The line's mid and track, the latter one that the client has taken if `only_agreed`.
+    fn track(&self, only_agreed: bool) -> Option<(String, TrackId)> {
         match self {
-            Self::Track { subscription, params, agreed: true } => {
+            Self::Track { subscription, params, agreed } if *agreed || !only_agreed => {
                 Some((params.mid.as_str().to_owned(), subscription.track))
             }
             Self::Data | Self::Spare | Self::Track { .. } | Self::Vacated { .. } => None,

@@ -72,21 +72,22 @@ fn an_independent_peer_accepts_our_answers_and_flips_its_directions() {
 fn an_independent_peer_answers_our_offers() {
     let now = now();
     let mut peer = peer(now);
-    let mut offering = Offering::new(config());
+    let mut offering = Offering::new(config(), Vec::new());
     let msid = || Msid { stream: "PA_teacher|camera".to_owned(), track: "TR_x".to_owned() };
     let round = |offering: &mut Offering, peer: &mut RTCPeerConnection| {
-        let offer = RTCSessionDescription::offer(offering.make_offer().expect("news")).expect("it parses");
+        let offer =
+            RTCSessionDescription::offer(offering.make_offer().expect("news").sdp).expect("it parses");
         assert_eq!(offering.make_offer(), None, "one at a time");
         peer.set_remote_description(now, offer).expect("it is accepted");
         let answer = peer.create_answer(None).expect("an answer");
         peer.set_local_description(now, answer.clone()).expect("its own answer");
-        offering.accept_answer(&answer.sdp).expect("a good answer")
+        offering.accept_answer(0, &answer.sdp).expect("a good answer")
     };
 
     let first = round(&mut offering, &mut peer);
     assert!(first.remote.sctp.is_some() && first.send.is_empty());
     assert_eq!(offering.make_offer(), None, "nothing new");
-    assert_eq!(offering.accept_answer("").err(), Some(SdpError::NoOffer));
+    assert_eq!(offering.accept_answer(0, "").err(), Some(SdpError::NoOffer));
 
     offering.subscribe(TrackId(1), MediaKind::Audio, msid());
     offering.subscribe(TrackId(2), MediaKind::Video, msid());

@@ -20,7 +20,7 @@ pub(super) struct Local<'a> {
     pub(super) fingerprint: Fingerprint,
     pub(super) candidates: &'a [SocketAddr],
     /// `passive` in an answer: we wait for the client's handshake. `actpass` in an offer, where RFC 8842 §5.2
-    /// leaves the choice to the client; it must not be `passive`.
+    /// leaves the choice to the client.
     pub(super) setup: &'static str,
 }
 

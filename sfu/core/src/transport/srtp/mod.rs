@@ -132,15 +132,14 @@ struct Outbound {
 }
 
 impl Srtp {
-    /// From what DTLS exported: client key, server key, client salt, server salt (RFC 5764 §4.2). We are the
-    /// server. `None`: it has another length than [`SrtpProfile::keying_material`].
+    /// From what DTLS exported: client key, server key, client salt, server salt (RFC 5764 §4.2). For the
+    /// server's side. `None`: it has another length than [`SrtpProfile::keying_material`].
     pub(super) fn new(profile: SrtpProfile, keying_material: &[u8]) -> Option<Self> {
         let [client, server] = master_keys(profile, keying_material)?;
         Some(Self::with_keys(profile, client, server))
     }
 
-    /// The client's side of the same keys.
-    #[cfg(feature = "sim")]
+    /// The same for the client's side.
     pub(super) fn client(profile: SrtpProfile, keying_material: &[u8]) -> Option<Self> {
         let [client, server] = master_keys(profile, keying_material)?;
         Some(Self::with_keys(profile, server, client))

@@ -101,6 +101,34 @@ pub enum ToSfu {
         /// How it wants it.
         wish: Wish,
     },
+    /// Makes a transport on which the SFU makes the offers, for what a participant receives; the first
+    /// [`FromSfu::Offer`] follows unasked.
+    OpenOffering {
+        /// The room, opened before.
+        room: RoomId,
+        /// The transport.
+        transport: TransportId,
+        /// As in [`ToSfu::OpenTransport`].
+        link: String,
+        /// Data channels that the SFU opens on it, at most four.
+        channels: Vec<DataChannel>,
+    },
+    /// A client's answer to the last [`FromSfu::Offer`]. One that is not due is ignored, one that cannot be used
+    /// answered by [`FromSfu::AnswerRejected`].
+    Answer {
+        /// The transport.
+        transport: TransportId,
+        /// The offer's number; 0 where the client does not say it.
+        offer_id: u32,
+        /// SDP (RFC 8866), at most [`MAX_SDP_BYTES`].
+        sdp: String,
+    },
+    /// Restarts ICE on a transport of [`ToSfu::OpenOffering`] with a new offer (RFC 8445 §9): its client was away,
+    /// and an answer that is due may have been lost.
+    RestartIce {
+        /// The transport.
+        transport: TransportId,
+    },
 }
 
 /// An event from the SFU to signaling.
@@ -184,6 +212,27 @@ pub enum FromSfu {
         room: RoomId,
         /// One for each participant that there is something to say about.
         links: Vec<LinkQuality>,
+    },
+    /// An offer on a transport of [`ToSfu::OpenOffering`], to be answered by [`ToSfu::Answer`]. The next one comes
+    /// after the answer at the earliest, except for [`ToSfu::RestartIce`].
+    Offer {
+        /// The transport.
+        transport: TransportId,
+        /// The offer's number, from 1.
+        offer_id: u32,
+        /// SDP (RFC 8866).
+        sdp: String,
+        /// Which m-line carries which track.
+        mid_to_track: Vec<(String, TrackId)>,
+    },
+    /// An answer could not be used; the transport stays as it was.
+    AnswerRejected {
+        /// The transport.
+        transport: TransportId,
+        /// The number that came with it.
+        offer_id: u32,
+        /// What was wrong with it, for a log or a developer.
+        reason: String,
     },
 }
 

@@ -1,7 +1,9 @@
 //! What the messages look like on the control link. A change here breaks a signaling service and an SFU of
 //! different versions that talk to each other: then the protocol's version changes, too.
 
-use sfu_protocol::control::{CloseReason, FromSfu, MediaKind, Msid, Publish, Size, Source, ToSfu, Wish};
+use sfu_protocol::control::{
+    CloseReason, DataChannel, Delivery, FromSfu, MediaKind, Msid, Publish, Size, Source, ToSfu, Wish,
+};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use sfu_protocol::people::{LinkClass, LinkQuality, Speaker};
 
@@ -22,6 +24,7 @@ fn commands_keep_their_bytes() {
     };
     let size = Some(Size { width: 320, height: 180 });
     let wish = Wish { size, fps: Some(15), priority: None, paused: true };
+    let channel = DataChannel { label: "l".to_owned(), delivery: Delivery::Lossy };
     let msid = Msid { stream: "PA".to_owned(), track: "TR".to_owned() };
     for (command, golden) in [
         (ToSfu::OpenRoom { room }, "0001"),
@@ -33,6 +36,12 @@ fn commands_keep_their_bytes() {
         (ToSfu::SetMuted { track, muted: true }, "060701"),
         (ToSfu::Subscribe { transport, track, msid }, "07ac02070250410254 52"),
         (ToSfu::SetWish { transport, track, wish }, "0aac020701c002b401010f0001"),
+        (
+            ToSfu::OpenOffering { room, transport, link: "s".to_owned(), channels: vec![channel] },
+            "0b01ac02017301016c01",
+        ),
+        (ToSfu::Answer { transport, offer_id: 2, sdp: "v".to_owned() }, "0cac02020176"),
+        (ToSfu::RestartIce { transport }, "0dac02"),
     ] {
         let bytes = postcard::to_stdvec(&command).expect("plain data");
         assert_eq!(hex(&bytes), golden.replace(' ', ""), "{command:?}");
@@ -55,6 +64,16 @@ fn events_keep_their_bytes() {
         ),
         (FromSfu::NegotiationNeeded { transport, audios: 1, videos: 0 }, "02ac020100"),
         (FromSfu::TransportClosed { transport, reason: CloseReason::ConsentExpired }, "04ac0202"),
+        (
+            FromSfu::Offer {
+                transport,
+                offer_id: 2,
+                sdp: "v".to_owned(),
+                mid_to_track: vec![("0".to_owned(), track)],
+            },
+            "0aac0202017601013007",
+        ),
+        (FromSfu::AnswerRejected { transport, offer_id: 2, reason: "r".to_owned() }, "0bac02020172"),
         (FromSfu::Draining, "07"),
         (
             FromSfu::Speakers { room: RoomId(1), speakers: vec![Speaker { transport, level: 3 }] },

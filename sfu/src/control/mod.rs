@@ -5,6 +5,7 @@
 //! events stops being read itself, and media goes on; so it must never wait to send without also reading.
 
 mod credentials;
+mod offering;
 mod rooms;
 
 use sfu_core::command::Event;

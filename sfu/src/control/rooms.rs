@@ -1,6 +1,6 @@
 //! What signaling has asked for: rooms, transports, tracks and who wants them. A state machine without I/O.
 //!
-//! Session descriptions are read and written here ([`Negotiation`]), so that the worker gets structs only, and
+//! Session descriptions are read and written here ([`Offerer`]), so that the worker gets structs only, and
 //! in an order in which it knows everything that a command names: a transport before its tracks, a track before
 //! its receivers, whichever came first from signaling. Ids that are not known (any more) are counted; nothing
 //! that signaling or a client sends is fatal.
@@ -11,14 +11,17 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use sfu_core::command::{CloseReason, Command, Event};
 use sfu_core::rtp::params::{ReceiveParams, SendParams};
-use sfu_core::transport::params::{Fingerprint, RemoteParams};
-use sfu_core::transport::sdp::{Answered, Needed, Negotiation, NegotiationConfig};
+use sfu_core::transport::params::{Fingerprint, IceCredentials, RemoteParams};
+use sfu_core::transport::sdp::{Answered, NegotiationConfig};
 use sfu_core::worker::WorkerIndex;
-use sfu_protocol::control::{FromSfu, MAX_DATA_BYTES, MediaKind, Msid, Publish, Source, ToSfu, Wish};
+use sfu_protocol::control::{
+    DataChannel, FromSfu, MAX_DATA_BYTES, MediaKind, Msid, Publish, Source, ToSfu, Wish,
+};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use tracing::{debug, info};
 
 use super::credentials::{ice_credentials, random_seed};
+use super::offering::Offerer;
 use crate::shutdown::Phase;
 
 /// Most rooms.
@@ -69,15 +72,15 @@ pub(crate) struct Rooms {
     config: RoomsConfig,
     phase: Phase,
     rooms: BTreeMap<RoomId, Room>,
-    peers: BTreeMap<TransportId, Peer>,
+    pub(super) peers: BTreeMap<TransportId, Peer>,
     tracks: BTreeMap<TrackId, Track>,
     /// Transports whose end the worker has yet to report.
     closing: BTreeSet<TransportId>,
     /// Transports whose subscriptions may need a new negotiation.
-    unsettled: BTreeSet<TransportId>,
+    pub(super) unsettled: BTreeSet<TransportId>,
     commands: VecDeque<(WorkerIndex, Command)>,
-    events: VecDeque<FromSfu>,
-    stats: ControlStats,
+    pub(super) events: VecDeque<FromSfu>,
+    pub(super) stats: ControlStats,
 }
 
 /// A room, whole on one worker for as long as it is open.
@@ -87,11 +90,11 @@ struct Room {
 }
 
 /// A transport.
-struct Peer {
+pub(super) struct Peer {
     room: RoomId,
     /// Its room's.
-    worker: WorkerIndex,
-    negotiation: Negotiation,
+    pub(super) worker: WorkerIndex,
+    pub(super) negotiation: Offerer,
     /// What the worker knows of the client's side; `None` before it knows the transport.
     remote: Option<RemoteParams>,
     /// What it has announced and not unpublished.
@@ -166,7 +169,7 @@ impl Rooms {
             ToSfu::OpenRoom { room } => self.open_room(room),
             ToSfu::CloseRoom { room } => self.close_room(room),
             // One link a participant until links have budgets of their own.
-            ToSfu::OpenTransport { room, transport, link: _ } => self.open_transport(room, transport),
+            ToSfu::OpenTransport { room, transport, link: _ } => self.open_transport(room, transport, None),
             ToSfu::CloseTransport { transport } => self.close_transport(transport, CloseReason::Requested),
             ToSfu::Offer { transport, offer_id, sdp, publish } => {
                 self.offer(transport, offer_id, &sdp, publish)
@@ -177,6 +180,11 @@ impl Rooms {
             ToSfu::Unsubscribe { transport, track } => self.unsubscribe(transport, track),
             ToSfu::SetWish { transport, track, wish } => self.set_wish(transport, track, wish),
             ToSfu::SendData { recipients, channel, bytes } => self.send_data(recipients, &channel, bytes),
+            ToSfu::OpenOffering { room, transport, link: _, channels } => {
+                self.open_transport(room, transport, Some(channels))
+            }
+            ToSfu::Answer { transport, offer_id, sdp } => self.answered_by_client(transport, offer_id, &sdp),
+            ToSfu::RestartIce { transport } => self.restart_ice(transport),
         };
         if known.is_none() {
             self.stats.commands_ignored += 1;
@@ -229,13 +237,11 @@ impl Rooms {
         }
     }
 
-    /// Asks clients to offer again where subscriptions changed: once for all changes since the last call.
+    /// Offers, or asks clients to offer again, where subscriptions changed: once for all changes since the last call.
     pub(crate) fn settle(&mut self) {
         while let Some(transport) = self.unsettled.pop_first() {
             let Some(peer) = self.peers.get_mut(&transport) else { continue };
-            if let Some(Needed { audios, videos }) = peer.negotiation.needed() {
-                self.events.push_back(FromSfu::NegotiationNeeded { transport, audios, videos });
-            }
+            self.events.extend(peer.negotiation.news(transport));
         }
     }
 
@@ -305,7 +311,12 @@ impl Rooms {
         Some(())
     }
 
-    fn open_transport(&mut self, room: RoomId, transport: TransportId) -> Option<()> {
+    fn open_transport(
+        &mut self,
+        room: RoomId,
+        transport: TransportId,
+        channels: Option<Vec<DataChannel>>,
+    ) -> Option<()> {
         if self.peers.contains_key(&transport) || self.closing.contains(&transport) {
             return None;
         }
@@ -323,12 +334,14 @@ impl Rooms {
         let Room { worker, members } = self.rooms.get_mut(&room)?;
         let worker = *worker;
         members.insert(transport);
-        let negotiation = Negotiation::new(NegotiationConfig {
+        let config = NegotiationConfig {
             local: ice_credentials(worker),
             fingerprint: self.config.fingerprint,
             candidates: self.config.candidates.clone(),
             seed: random_seed(),
-        });
+        };
+        let negotiation = Offerer::new(config, channels);
+        self.unsettled.insert(transport);
         let peer =
             Peer { room, worker, negotiation, remote: None, published: Vec::new(), wishes: BTreeSet::new() };
         self.peers.insert(transport, peer);
@@ -375,7 +388,8 @@ impl Rooms {
             self.announce(transport, publish);
         }
         let peer = self.peers.get_mut(&transport)?;
-        match peer.negotiation.offer(sdp, &peer.published) {
+        let Offerer::Client(negotiation) = &mut peer.negotiation else { return None };
+        match negotiation.offer(sdp, &peer.published) {
             Ok(answered) => self.answer(transport, offer_id, answered),
             Err(error) => {
                 debug!(%transport, %error, "offer rejected");
@@ -416,14 +430,7 @@ impl Rooms {
     /// Carries out what a negotiation agreed on.
     fn answer(&mut self, transport: TransportId, offer_id: u32, answered: Answered) -> Option<()> {
         let Answered { sdp, remote, local, receive, ended, send, stopped, mid_to_track, .. } = answered;
-        let peer = self.peers.get_mut(&transport)?;
-        let worker = peer.worker;
-        // New, restarts ICE, or has data channels now.
-        if peer.remote.as_ref() != Some(&remote) {
-            peer.remote = Some(remote.clone());
-            let open = Command::OpenTransport { room: peer.room, transport, local, remote };
-            self.order(worker, open);
-        }
+        self.adopt(transport, local, remote);
         // A track that only comes in another way stays the same track for its receivers.
         let moved = |track: &TrackId| receive.iter().any(|(received, _)| received == track);
         for track in ended.into_iter().filter(|track| !moved(track)) {
@@ -435,6 +442,27 @@ impl Rooms {
         for (id, params) in receive {
             self.expect(transport, id, params);
         }
+        self.start_sending(transport, send);
+        self.stats.offers_answered += 1;
+        self.events.push_back(FromSfu::Answer { transport, offer_id, sdp, mid_to_track });
+        self.unsettled.insert(transport);
+        Some(())
+    }
+
+    /// Takes over how the client is reached, where that is news.
+    pub(super) fn adopt(&mut self, transport: TransportId, local: IceCredentials, remote: RemoteParams) {
+        let Some(peer) = self.peers.get_mut(&transport) else { return };
+        // New, restarts ICE, or has data channels now.
+        if peer.remote.as_ref() != Some(&remote) {
+            peer.remote = Some(remote.clone());
+            let (room, worker) = (peer.room, peer.worker);
+            self.order(worker, Command::OpenTransport { room, transport, local, remote });
+        }
+    }
+
+    /// Tracks that a client takes from now on.
+    pub(super) fn start_sending(&mut self, transport: TransportId, send: Vec<(TrackId, SendParams)>) {
+        let Some(&Peer { worker, .. }) = self.peers.get(&transport) else { return };
         for (id, params) in send {
             let Some(track) = self.tracks.get_mut(&id) else { continue };
             let Some(receiver) = track.receivers.get_mut(&transport) else { continue };
@@ -443,10 +471,6 @@ impl Rooms {
                 receiver.forward(worker, transport, id, &mut self.commands);
             }
         }
-        self.stats.offers_answered += 1;
-        self.events.push_back(FromSfu::Answer { transport, offer_id, sdp, mid_to_track });
-        self.unsettled.insert(transport);
-        Some(())
     }
 
     /// A published track comes, or comes in another way.
@@ -485,7 +509,7 @@ impl Rooms {
         }
     }
 
-    fn stop_sending(&mut self, id: TrackId, transport: TransportId) {
+    pub(super) fn stop_sending(&mut self, id: TrackId, transport: TransportId) {
         let Some(track) = self.tracks.get_mut(&id) else { return };
         let params = track.receivers.get_mut(&transport).and_then(|receiver| receiver.params.take());
         if let Some(Announced { worker, .. }) = track.announced.filter(|_| params.is_some() && track.expected)

@@ -12,6 +12,7 @@ use tracing::debug;
 use crate::auth::Claims;
 use crate::ids::SocketId;
 use crate::metrics::Metrics;
+use crate::protocol::Protocol;
 use crate::service::{ClientEnd, Service};
 use crate::wire::{self, Encoding, Frame};
 
@@ -24,9 +25,12 @@ pub(crate) async fn serve(
     service: Service,
     claims: Claims,
     request: JoinRequest,
+    protocol: Protocol,
     metrics: &Metrics,
 ) {
-    let Ok(ClientEnd { socket: id, messages }) = service.join(claims, request).await else { return };
+    let Ok(ClientEnd { socket: id, messages }) = service.join(claims, request, protocol).await else {
+        return;
+    };
     let (sink, stream) = socket.split();
     // The first message goes out before the client has shown its encoding: it is the default then.
     let (encoding, encoding_seen) = watch::channel(Encoding::default());

@@ -22,9 +22,10 @@ use crate::data::{self, Channel};
 use crate::ids::SocketId;
 use crate::keys::Keys;
 use crate::lessons;
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_TOKEN_NAME_BYTES};
 use crate::outbox::Output;
 use crate::profile::Profile;
+use crate::protocol::{self, Protocol};
 use crate::rooms::{Admission, Rooms};
 use crate::wire::{self, Encoding, Frame};
 
@@ -35,6 +36,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("data_packet", data_packet),
     ("join_request", join_request),
+    ("query", query),
     ("signal_request", signal_request),
     ("token", token),
 ];
@@ -66,6 +68,17 @@ fn join_request(data: &[u8]) {
     }
 }
 
+/// The query of a client that speaks the older protocol: a room copes with what can be read, and nothing in it is
+/// longer than it may be.
+fn query(data: &[u8]) {
+    let uri = std::str::from_utf8(data).ok().and_then(|text| format!("/rtc?{text}").parse().ok());
+    let Some(request) = uri.and_then(|uri| protocol::join_request(&uri)) else { return };
+    assert!(request.participant_sid.len() <= MAX_TOKEN_NAME_BYTES);
+    let mut lesson = Lesson::new();
+    lesson.join(1, JoinRequest::default());
+    lesson.admit(2, claims(2), request, Protocol::V0);
+}
+
 /// A frame of either kind: what can be read says the same when it is written and read again, and a room copes
 /// with it.
 fn signal_request(data: &[u8]) {
@@ -77,7 +90,9 @@ fn signal_request(data: &[u8]) {
         let mut lesson = Lesson::new();
         lesson.join(1, JoinRequest::default());
         lesson.join(2, JoinRequest::default());
-        lesson.request(1, request.message);
+        lesson.admit(3, claims(3), JoinRequest::default(), Protocol::V0);
+        lesson.request(1, request.message.clone());
+        lesson.request(3, request.message);
     }
 }
 
@@ -125,7 +140,7 @@ fn token(data: &[u8]) {
 fn take_token(token: &str) {
     if let Ok(claims) = auth::verify_join(&KEYS, token) {
         assert!(!claims.sub.is_empty() && claims.video.as_ref().is_some_and(|video| !video.room.is_empty()));
-        Lesson::new().admit(1, claims, JoinRequest::default());
+        Lesson::new().admit(1, claims, JoinRequest::default(), Protocol::V1);
     }
     auth::verify_room_create(&KEYS, token).ok();
     if let Ok(admitted) = lessons::admit(&KEYS, token, "Ana", None, clock::unix_seconds()) {
@@ -155,6 +170,16 @@ fn enter(request: JoinRequest) {
     lesson.join(2, request);
 }
 
+fn claims(number: u64) -> Claims {
+    let grant = VideoGrant {
+        room_join: true,
+        room: "algebra".into(),
+        can_update_own_metadata: Some(true),
+        ..VideoGrant::default()
+    };
+    Claims { sub: format!("p{number}"), video: Some(grant), ..Claims::default() }
+}
+
 /// One room with everything allowed.
 struct Lesson {
     rooms: Rooms,
@@ -169,18 +194,11 @@ impl Lesson {
     }
 
     fn join(&mut self, socket: u64, request: JoinRequest) {
-        let grant = VideoGrant {
-            room_join: true,
-            room: "algebra".into(),
-            can_update_own_metadata: Some(true),
-            ..VideoGrant::default()
-        };
-        let claims = Claims { sub: format!("p{socket}"), video: Some(grant), ..Claims::default() };
-        self.admit(socket, claims, request);
+        self.admit(socket, claims(socket), request, Protocol::V1);
     }
 
-    fn admit(&mut self, socket: u64, claims: Claims, request: JoinRequest) {
-        self.rooms.join(self.now, Admission { socket: SocketId(socket), claims, request }).ok();
+    fn admit(&mut self, socket: u64, claims: Claims, request: JoinRequest, protocol: Protocol) {
+        self.rooms.join(self.now, Admission { socket: SocketId(socket), claims, request, protocol }).ok();
         self.drain();
     }
 

@@ -37,6 +37,11 @@ impl Ids {
         (TransportId(self.count()), self.sid("PA_"))
     }
 
+    /// Of a participant that has a transport already.
+    pub(crate) fn further_transport(&mut self) -> TransportId {
+        TransportId(self.count())
+    }
+
     pub(crate) fn track(&mut self, source: TrackSource) -> (TrackId, String) {
         let prefix = match source {
             TrackSource::Camera => "TR_VC",

@@ -30,6 +30,8 @@ pub mod outbox;
 pub mod page;
 mod people;
 mod profile;
+pub mod protocol;
+mod receiver;
 mod room;
 pub mod rooms;
 pub mod server;

@@ -18,6 +18,12 @@ use crate::session::{Context, Session};
 #[derive(Debug, Default)]
 pub(crate) struct Speakers(BTreeMap<TransportId, u8>);
 
+/// How good a transport's link is, and whose it is.
+pub(crate) struct LinkReport {
+    pub(crate) of: TransportId,
+    pub(crate) link: LinkQuality,
+}
+
 impl Room {
     /// Tells everyone who began to speak, or speaks in another loudness, and who has stopped.
     pub(crate) fn speak(&mut self, context: &mut Context<'_>, speakers: &[Speaker]) {
@@ -63,13 +69,20 @@ impl Room {
         })
     }
 
-    /// Tells everyone how good the links are; of a hidden participant's, only itself.
-    pub(crate) fn links(&self, context: &mut Context<'_>, links: &[LinkQuality]) {
+    /// Tells everyone how good the links are, a client's by its worse transport; of a hidden participant's, only
+    /// itself.
+    pub(crate) fn links(&mut self, context: &mut Context<'_>, links: &[LinkReport]) {
+        let mut scores = BTreeMap::new();
+        for LinkReport { of, link } in links {
+            if let Some(session) = self.session_mut(*of) {
+                scores.insert(*of, session.score(link.transport, link.score));
+            }
+        }
         let known: Vec<_> =
-            links.iter().filter_map(|link| Some((self.session(link.transport)?, link))).collect();
+            scores.iter().filter_map(|(id, score)| Some((self.session(*id)?, *score))).collect();
         for session in self.sessions() {
             let visible = known.iter().filter(|(of, _)| of.id == session.id || !of.profile.grant.hidden);
-            let updates: Vec<_> = visible.map(|(of, link)| quality(&of.sid, link)).collect();
+            let updates: Vec<_> = visible.map(|(of, score)| quality(&of.sid, *score)).collect();
             if !updates.is_empty() {
                 let update = ConnectionQualityUpdate { updates };
                 context.out.tell(session.socket, Response::ConnectionQuality(update));
@@ -90,14 +103,14 @@ impl Room {
     }
 }
 
-fn quality(sid: &str, link: &LinkQuality) -> ConnectionQualityInfo {
-    let quality = match LinkClass::of(link.score) {
+fn quality(sid: &str, score: u8) -> ConnectionQualityInfo {
+    let quality = match LinkClass::of(score) {
         LinkClass::Lost => ConnectionQuality::Lost,
         LinkClass::Poor => ConnectionQuality::Poor,
         LinkClass::Good => ConnectionQuality::Good,
         LinkClass::Excellent => ConnectionQuality::Excellent,
     };
     // Clients expect a mean opinion score, 1 to 5.
-    let score = 1.0 + f32::from(link.score.min(100)) / 25.0;
+    let score = 1.0 + f32::from(score.min(100)) / 25.0;
     ConnectionQualityInfo { participant_sid: sid.to_owned(), quality: quality.into(), score }
 }

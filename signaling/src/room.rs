@@ -84,7 +84,10 @@ impl Room {
     pub(crate) fn join(&mut self, context: &mut Context<'_>, session: Session, request: JoinRequest) {
         let (id, socket) = (session.id, session.socket);
         let link = session.profile.link().unwrap_or(&session.sid).to_owned();
-        context.out.command(ToSfu::OpenTransport { room: self.id, transport: id, link });
+        context.out.command(ToSfu::OpenTransport { room: self.id, transport: id, link: link.clone() });
+        if let Some(receiver) = &session.receiver {
+            receiver.open(context, self.id, link);
+        }
         self.closes = None;
         self.sessions.insert(id, session);
         context.out.tell(socket, self.join_response(id));
@@ -120,6 +123,7 @@ impl Room {
             Reaction::None => {}
             Reaction::TellOthers => self.tell_others(context, id),
             Reaction::TellAll => self.tell_all(context, id),
+            Reaction::Receives(tracks) => self.received(context, &tracks),
             Reaction::Wishes(wishes) => self.handle_wishes(context, id, &wishes),
             Reaction::Left => return true,
         }
@@ -187,9 +191,9 @@ impl Room {
             return;
         }
         let command = ToSfu::Subscribe {
-            transport: receiver,
+            transport: to.receives_on(),
             track: track.id,
-            msid: track.msid(&from.sid, to.profile.needs_stream_per_track()),
+            msid: track.msid(&from.sid, to.needs_stream_per_track()),
         };
         let (id, wanted) = (track.id, Wanted { sid: track.info.sid.clone(), kind: track.kind });
         if self.sessions.get_mut(&receiver).is_some_and(|to| to.want(id, wanted)) {
@@ -203,8 +207,11 @@ impl Room {
             match (self.publishers.get(sid).copied(), wishes.subscribe) {
                 (Some((publisher, track)), true) => self.subscribe(context, id, publisher, track),
                 (Some((_, track)), false) => {
-                    if self.sessions.get_mut(&id).is_some_and(|session| session.forget(track)) {
-                        context.out.command(ToSfu::Unsubscribe { transport: id, track });
+                    if let Some(session) = self.sessions.get_mut(&id)
+                        && session.forget(track)
+                    {
+                        let transport = session.receives_on();
+                        context.out.command(ToSfu::Unsubscribe { transport, track });
                     }
                 }
                 (None, true) => {
@@ -233,6 +240,9 @@ impl Room {
             None => context.out.close(session.socket),
         }
         context.out.command(ToSfu::CloseTransport { transport: id });
+        if let Some(receiver) = &session.receiver {
+            context.out.command(ToSfu::CloseTransport { transport: receiver.transport });
+        }
         self.publishers.retain(|_, (publisher, _)| *publisher != id);
         for track in session.negotiated_tracks() {
             self.sessions.values_mut().for_each(|other| {
@@ -271,7 +281,7 @@ impl Room {
                 && (stamped.destinations.is_empty()
                     || stamped.destinations.contains(&session.profile.identity))
         };
-        let recipients: Vec<_> = self.sessions.values().filter(is_meant).map(|session| session.id).collect();
+        let recipients: Vec<_> = self.sessions.values().filter(is_meant).map(Session::receives_on).collect();
         if !recipients.is_empty() {
             let channel = channel.label().to_owned();
             context.out.command(ToSfu::SendData { recipients, channel, bytes: stamped.bytes });
@@ -283,9 +293,9 @@ impl Room {
         self.sessions.get_mut(&id)
     }
 
-    /// Media of this participant can flow.
-    pub(crate) fn connected(&mut self, context: &mut Context<'_>, id: TransportId) {
-        if self.sessions.get_mut(&id).is_some_and(Session::connected) {
+    /// Media of this participant can flow on one of its transports.
+    pub(crate) fn connected(&mut self, context: &mut Context<'_>, id: TransportId, transport: TransportId) {
+        if self.sessions.get_mut(&id).is_some_and(|session| session.connected(transport)) {
             self.tell_all(context, id);
         }
     }
@@ -349,7 +359,7 @@ impl Room {
             participant: Some(session.info()),
             other_participants: others.map(Session::info).collect(),
             server_version: VERSION.to_owned(),
-            subscriber_primary: false,
+            subscriber_primary: session.receiver.is_some(),
             ping_timeout: PING_TIMEOUT.as_secs() as i32,
             ping_interval: PING_INTERVAL.as_secs() as i32,
             server_info: Some(ServerInfo {

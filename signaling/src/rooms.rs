@@ -18,7 +18,10 @@ use crate::ids::{Ids, SocketId};
 use crate::limits::{Limits, MAX_TOKEN_NAME_BYTES};
 use crate::negotiation::Lines;
 use crate::outbox::{Farewell, Outbox, Output};
+use crate::people::LinkReport;
 use crate::profile::Profile;
+use crate::protocol::Protocol;
+use crate::receiver::Receiver;
 use crate::room::Room;
 use crate::session::{Context, Session};
 
@@ -31,6 +34,8 @@ pub struct Rooms {
     rooms: HashMap<RoomId, Room>,
     by_name: HashMap<String, RoomId>,
     transports: HashMap<TransportId, RoomId>,
+    /// The participants of further transports, for clients that receive on another than they send on.
+    receivers: HashMap<TransportId, TransportId>,
     sockets: HashMap<SocketId, TransportId>,
     /// Not after the earliest deadline of a session or room. Deadlines move later without changing it, so at
     /// this time it is only looked which are due.
@@ -48,6 +53,8 @@ pub struct Admission {
     pub claims: Claims,
     /// What the client asks for.
     pub request: JoinRequest,
+    /// What it speaks.
+    pub protocol: Protocol,
 }
 
 /// Why a client could not join. It has been told so.
@@ -109,6 +116,7 @@ impl Rooms {
             rooms: HashMap::new(),
             by_name: HashMap::new(),
             transports: HashMap::new(),
+            receivers: HashMap::new(),
             sockets: HashMap::new(),
             wake: None,
             draining: false,
@@ -127,7 +135,7 @@ impl Rooms {
     }
 
     fn try_join(&mut self, now: Instant, admission: Admission) -> Result<(), JoinRefused> {
-        let Admission { socket, claims, mut request } = admission;
+        let Admission { socket, claims, mut request, protocol } = admission;
         if request.reconnect {
             return Err(JoinRefused::NoSession);
         }
@@ -153,9 +161,13 @@ impl Rooms {
             request.connection_settings.as_ref().is_none_or(|settings| settings.auto_subscribe);
         let Some((room, context)) = self.room(now, room_id) else { return Err(JoinRefused::TooManyRooms) };
         let mut context = context;
-        let session = Session::new(context.ids.transport(), profile, socket, auto_subscribe, &context);
-        let (transport, deadline) = (session.id, session.deadline);
+        let mut session = Session::new(context.ids.transport(), profile, socket, auto_subscribe, &context);
+        session.receiver = (protocol == Protocol::V0).then(|| Receiver::new(&mut context));
+        let (transport, receives_on, deadline) = (session.id, session.receives_on(), session.deadline);
         room.join(&mut context, session, request);
+        if receives_on != transport {
+            self.receivers.insert(receives_on, transport);
+        }
         self.transports.insert(transport, room_id);
         self.sockets.insert(socket, transport);
         self.wake_by(deadline);
@@ -215,7 +227,18 @@ impl Rooms {
                     room.answered(&mut context, transport, offer_id, sdp, mid_to_track);
                 }
             }
-            FromSfu::OfferRejected { transport, .. } => self.offer_rejected(now, transport),
+            FromSfu::OfferRejected { transport, .. } | FromSfu::AnswerRejected { transport, .. } => {
+                let id = self.owner(transport);
+                self.description_rejected(now, id);
+            }
+            FromSfu::Offer { transport, offer_id, sdp, mid_to_track } => {
+                let id = self.owner(transport);
+                if let Some((room, mut context)) = self.room_of(now, id)
+                    && let Some(session) = room.session_mut(id)
+                {
+                    session.offered(&mut context, offer_id, sdp, mid_to_track);
+                }
+            }
             FromSfu::NegotiationNeeded { transport, audios, videos } => {
                 if let Some((room, mut context)) = self.room_of(now, transport)
                     && let Some(session) = room.session_mut(transport)
@@ -224,15 +247,20 @@ impl Rooms {
                 }
             }
             FromSfu::TransportConnected { transport, .. } => {
-                if let Some((room, mut context)) = self.room_of(now, transport) {
-                    room.connected(&mut context, transport);
+                let id = self.owner(transport);
+                if let Some((room, mut context)) = self.room_of(now, id) {
+                    room.connected(&mut context, id, transport);
                 }
             }
-            FromSfu::TransportClosed { transport, reason } => self.transport_closed(now, transport, reason),
+            FromSfu::TransportClosed { transport, reason } => {
+                let id = self.owner(transport);
+                self.transport_closed(now, id, reason);
+            }
             FromSfu::TrackStarted { .. } => {}
             FromSfu::Data { transport, channel, bytes } => {
-                let (room, mut context) = self.room_of(now, transport).ok_or(DataError::UnknownSender)?;
-                return room.relay(&mut context, transport, &channel, &bytes);
+                let id = self.owner(transport);
+                let (room, mut context) = self.room_of(now, id).ok_or(DataError::UnknownSender)?;
+                return room.relay(&mut context, id, &channel, &bytes);
             }
             FromSfu::Speakers { room, speakers } => {
                 if let Some((room, mut context)) = self.room(now, room) {
@@ -240,6 +268,8 @@ impl Rooms {
                 }
             }
             FromSfu::LinkQuality { room, links } => {
+                let links = links.into_iter().map(|link| LinkReport { of: self.owner(link.transport), link });
+                let links: Vec<_> = links.collect();
                 if let Some((room, mut context)) = self.room(now, room) {
                     room.links(&mut context, &links);
                 }
@@ -250,7 +280,7 @@ impl Rooms {
     }
 
     /// A client whose transport never worked cannot be helped; another one joins anew, with a fresh transport.
-    fn offer_rejected(&mut self, now: Instant, transport: TransportId) {
+    fn description_rejected(&mut self, now: Instant, transport: TransportId) {
         let Some((room, _)) = self.room_of(now, transport) else { return };
         let Some(session) = room.session_mut(transport) else { return };
         let farewell = match session.offer_rejected() {
@@ -350,12 +380,20 @@ impl Rooms {
         let removed = room.remove(&mut context, transport, reason, farewell);
         let closes = room.closes;
         self.transports.remove(&transport);
-        if let Some(socket) = removed.and_then(|session| session.socket) {
-            self.sockets.remove(&socket);
+        if let Some(session) = removed {
+            self.receivers.remove(&session.receives_on());
+            if let Some(socket) = session.socket {
+                self.sockets.remove(&socket);
+            }
         }
         if let Some(closes) = closes {
             self.wake_by(closes);
         }
+    }
+
+    /// The participant of a transport, by the one that it sends on.
+    fn owner(&self, transport: TransportId) -> TransportId {
+        self.receivers.get(&transport).copied().unwrap_or(transport)
     }
 
     fn wake_by(&mut self, deadline: Instant) {

@@ -13,7 +13,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Query, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -27,6 +27,7 @@ use crate::keys::Keys;
 use crate::limits::MAX_SIGNAL_BYTES;
 use crate::metrics::Metrics;
 use crate::page::Page;
+use crate::protocol::{self, Protocol};
 use crate::service::Service;
 use crate::wire::{self, WireError};
 use crate::{api, client};
@@ -65,7 +66,8 @@ pub type FurtherMetrics = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = String> + 
 /// All routes.
 pub fn router(state: AppState) -> Router {
     Router::new()
-        .route("/rtc/v1", get(signal))
+        .route("/rtc/v1", get(signal_v1))
+        .route("/rtc", get(signal_v0))
         .route("/rtc/v1/validate", get(validate_v1))
         .route("/rtc/validate", get(validate_v0))
         .route("/api/lessons", post(api::make_lesson))
@@ -100,23 +102,45 @@ struct SignalQuery {
 
 /// `GET /rtc/v1`: a client joins. What is wrong with the request is answered before the upgrade; from then on
 /// refusals are signal messages.
-async fn signal(
+async fn signal_v1(
     State(state): State<AppState>,
     query: Result<Query<SignalQuery>, QueryRejection>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let admitted = |state: &AppState| door(state, query, &headers);
+    admit(state, upgrade, Protocol::V1, admitted)
+}
+
+/// `GET /rtc`: the same for the older protocol.
+async fn signal_v0(
+    State(state): State<AppState>,
+    query: Result<Query<SignalQuery>, QueryRejection>,
+    headers: HeaderMap,
+    uri: Uri,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    let admitted = |state: &AppState| door_v0(state, query, &headers, &uri);
+    admit(state, upgrade, Protocol::V0, admitted)
+}
+
+fn admit(
+    state: AppState,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    protocol: Protocol,
+    admitted: impl FnOnce(&AppState) -> Result<(Claims, JoinRequest), Refused>,
+) -> Response {
     let Ok(upgrade) = upgrade else {
         // LiveKit's answer; clients then ask the validate path what is wrong.
         return StatusCode::NOT_FOUND.into_response();
     };
-    let (claims, request) = match door(&state, query, &headers) {
+    let (claims, request) = match admitted(&state) {
         Ok(admitted) => admitted,
         Err(refused) => return refused.into_response(),
     };
     upgrade.max_message_size(MAX_SIGNAL_BYTES).max_frame_size(MAX_SIGNAL_BYTES).on_upgrade(
         async move |socket| {
-            client::serve(socket, state.service, claims, request, &state.metrics).await;
+            client::serve(socket, state.service, claims, request, protocol, &state.metrics).await;
         },
     )
 }
@@ -133,13 +157,14 @@ async fn validate_v1(
     }
 }
 
-/// `GET /rtc/validate`: the same for the older path, which has no join request.
+/// `GET /rtc/validate`: the same for the older protocol.
 async fn validate_v0(
     State(state): State<AppState>,
     query: Result<Query<SignalQuery>, QueryRejection>,
     headers: HeaderMap,
+    uri: Uri,
 ) -> Response {
-    match query.map_err(|_| Refused::Query).and_then(|Query(query)| verify(&state, &query, &headers)) {
+    match door_v0(&state, query, &headers, &uri) {
         Ok(_) => (CORS, "success").into_response(),
         Err(refused) => refused.into_response(),
     }
@@ -160,6 +185,19 @@ fn door(
             Err(Refused::Wire(error))
         }
     }
+}
+
+/// The older protocol has no join request: the query says it all.
+fn door_v0(
+    state: &AppState,
+    query: Result<Query<SignalQuery>, QueryRejection>,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<(Claims, JoinRequest), Refused> {
+    let Query(query) = query.map_err(|_| Refused::Query)?;
+    let claims = verify(state, &query, headers)?;
+    let request = protocol::join_request(uri).ok_or(Refused::Query)?;
+    Ok((claims, request))
 }
 
 fn verify(state: &AppState, query: &SignalQuery, headers: &HeaderMap) -> Result<Claims, Refused> {

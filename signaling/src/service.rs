@@ -21,6 +21,7 @@ use crate::ids::SocketId;
 use crate::limits::CLIENT_QUEUE;
 use crate::metrics::Metrics;
 use crate::outbox::Output;
+use crate::protocol::Protocol;
 use crate::rooms::{Admission, Rooms};
 use crate::sfu_link::SfuLink;
 
@@ -77,10 +78,15 @@ impl Service {
     }
 
     /// Lets a client with a verified token in, or tells it why not: either way as messages to it.
-    pub async fn join(&self, claims: Claims, request: JoinRequest) -> Result<ClientEnd, Stopped> {
+    pub async fn join(
+        &self,
+        claims: Claims,
+        request: JoinRequest,
+        protocol: Protocol,
+    ) -> Result<ClientEnd, Stopped> {
         let socket = SocketId(self.next_socket.fetch_add(1, Ordering::Relaxed));
         let (sender, messages) = mpsc::channel(CLIENT_QUEUE);
-        let admission = Box::new(Admission { socket, claims, request });
+        let admission = Box::new(Admission { socket, claims, request, protocol });
         self.send(Input::Join { admission, messages: sender }).await?;
         Ok(ClientEnd { socket, messages })
     }
@@ -179,6 +185,7 @@ impl Task {
     fn handle_event(&mut self, event: FromSfu) {
         match &event {
             FromSfu::OfferRejected { transport, reason, .. } => warn!(%transport, reason, "offer rejected"),
+            FromSfu::AnswerRejected { transport, reason, .. } => warn!(%transport, reason, "answer rejected"),
             FromSfu::TransportConnected { transport, srtp_profile } => {
                 info!(%transport, srtp_profile, "transport connected");
             }

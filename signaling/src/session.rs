@@ -23,6 +23,7 @@ use crate::limits::{Limits, MAX_TRACK_LIST, PING_TIMEOUT};
 use crate::negotiation::{Lines, Negotiation};
 use crate::outbox::Outbox;
 use crate::profile::Profile;
+use crate::receiver::Receiver;
 use crate::track::{Refused, Track, TrackState};
 
 /// What a step may read and write besides the session itself.
@@ -46,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) deadline: Instant,
     /// Whether it receives every track without asking.
     pub(crate) auto_subscribe: bool,
+    /// The connection that it receives on, if that is another.
+    pub(crate) receiver: Option<Receiver>,
     state: participant_info::State,
     joined_millis: i64,
     version: u32,
@@ -70,6 +73,8 @@ pub(crate) enum Reaction {
     TellOthers,
     /// Tell everyone, this client too.
     TellAll,
+    /// Tell the publishers of these tracks that they are received.
+    Receives(Vec<TrackId>),
     /// Subscribe to tracks, or unsubscribe.
     Wishes(UpdateSubscription),
     /// The client left.
@@ -100,6 +105,7 @@ impl Session {
             socket: Some(socket),
             deadline: context.now + PING_TIMEOUT,
             auto_subscribe,
+            receiver: None,
             state: participant_info::State::Joined,
             joined_millis: context.unix_millis,
             version: 1,
@@ -137,12 +143,12 @@ impl Session {
                     (track.info.width, track.info.height) = (update.width, update.height);
                 });
             }
-            // ICE-lite finds the client by its checks; its candidates are not needed. Answers belong to v0.
+            Some(Request::Answer(answer)) => return Reaction::Receives(self.answer(context, answer)),
+            // ICE-lite finds the client by its checks; its candidates are not needed.
             // Track settings, permissions and states are accepted, but change nothing yet.
             #[expect(deprecated, reason = "older clients send UpdateLayers")]
             Some(
                 Request::Trickle(_)
-                | Request::Answer(_)
                 | Request::TrackSetting(_)
                 | Request::UpdateLayers(_)
                 | Request::UpdateAudioTrack(_)
@@ -253,7 +259,7 @@ impl Session {
         self.respond(context, request_id, refused, about);
     }
 
-    fn respond(
+    pub(crate) fn respond(
         &self,
         context: &mut Context<'_>,
         request_id: u32,
@@ -352,10 +358,12 @@ impl Session {
         context.out.tell(self.socket, Response::MediaSectionsRequirement(requirement));
     }
 
-    /// Media can flow. Returns whether that is news.
-    pub(crate) fn connected(&mut self) -> bool {
-        let news = self.state != participant_info::State::Active;
-        self.state = participant_info::State::Active;
+    /// Media can flow on one of its transports. Returns whether that makes it active.
+    pub(crate) fn connected(&mut self, transport: TransportId) -> bool {
+        let news = transport == self.receives_on() && self.state != participant_info::State::Active;
+        if news {
+            self.state = participant_info::State::Active;
+        }
         news
     }
 
@@ -394,7 +402,7 @@ impl Session {
         self.tracks.iter().find(|track| track.id == id)
     }
 
-    fn sid_of(&self, id: TrackId) -> Option<&str> {
+    pub(crate) fn sid_of(&self, id: TrackId) -> Option<&str> {
         let own = self.track(id).map(|track| track.info.sid.as_str());
         own.or_else(|| self.wanted.get(&id).map(|wanted| wanted.sid.as_str()))
     }

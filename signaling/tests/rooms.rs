@@ -24,6 +24,7 @@ use signaling::data::DataError;
 use signaling::ids::SocketId;
 use signaling::limits::{Limits, PING_TIMEOUT};
 use signaling::outbox::Output;
+use signaling::protocol::Protocol;
 use signaling::rooms::{Admission, JoinRefused, Rooms};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ impl Lesson {
     ) -> Result<SocketId, JoinRefused> {
         let socket = SocketId(number);
         let claims = Claims { sub: format!("p{number}"), video: Some(grant), ..Claims::default() };
-        let result = self.rooms.join(self.now, Admission { socket, claims, request });
+        let result = self.rooms.join(self.now, Admission { socket, claims, request, protocol: Protocol::V1 });
         self.drain();
         let opened = self.commands.iter().rev().find_map(|command| match command {
             ToSfu::OpenTransport { transport, .. } => Some(*transport),
@@ -398,7 +399,7 @@ fn a_participant_that_comes_back_before_that_replaces_itself() {
     let ben = lesson.enter(2);
     lesson.rooms.handle_lost(lesson.now, ben);
     let claims = Claims { sub: "p2".into(), video: Some(grant()), ..Claims::default() };
-    let admission = Admission { socket: SocketId(9), claims, request: offering() };
+    let admission = Admission { socket: SocketId(9), claims, request: offering(), protocol: Protocol::V1 };
     lesson.rooms.join(lesson.now, admission).unwrap();
     for _ in 0..3 {
         lesson.pass(10 * SECOND);
@@ -524,7 +525,8 @@ fn a_school_shares_its_link_and_others_have_their_own() {
         let attributes = attributes.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
         let claims =
             Claims { sub: number.to_string(), attributes, video: Some(grant()), ..Claims::default() };
-        let admission = Admission { socket: SocketId(number), claims, request: offering() };
+        let admission =
+            Admission { socket: SocketId(number), claims, request: offering(), protocol: Protocol::V1 };
         lesson.rooms.join(lesson.now, admission).unwrap();
         lesson.drain();
         let links = lesson.commands(|command| match command {

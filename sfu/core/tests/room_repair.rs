@@ -157,6 +157,9 @@ fn a_receivers_nack_is_answered_with_rtx() {
     assert_eq!(numbers(&resent), [0, 1]);
     assert_eq!(resent[0].transport_cc, Some(12), "a packet of its own");
 
+    lesson.nack(pupil, 5050, &[got[5].seq]);
+    assert!(lesson.take(pupil).is_empty(), "numbers of the retransmissions' own");
+    assert_eq!(lesson.room.stats().rtcp_foreign, 1);
     lesson.nack(pupil, 50, &[got[4].seq]);
     assert!(lesson.take(pupil).is_empty(), "asked again too soon");
     lesson.advance(60 * MS);

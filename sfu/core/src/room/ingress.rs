@@ -170,7 +170,9 @@ impl Room {
 
     /// A receiver misses packets: those that can still be of use are queued once more.
     fn on_nack(&mut self, now: Instant, from: ParticipantKey, nack: &Nack<'_>) {
-        let Some((rtt, key)) = self.sent(from, nack.media) else {
+        // Numbers of retransmissions are another sequence: nothing is resent for those.
+        let media = |&(_, key): &(_, DownKey)| self.downs[key].down.params().ssrc == nack.media;
+        let Some((rtt, key)) = self.sent(from, nack.media).filter(media) else {
             self.stats.rtcp_foreign += 1;
             return;
         };

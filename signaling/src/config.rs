@@ -74,7 +74,8 @@ pub struct Knobs {
     #[arg(long, env = "LECTERN_MAX_CONNECTIONS", value_name = "COUNT")]
     pub max_connections: Option<usize>,
 
-    /// How long a participant stays whose WebSocket was lost, seconds, 0..=600. Default 20.
+    /// How long a participant stays whose WebSocket was lost, so that its client can go on where it stopped, seconds,
+    /// 0..=600. Default 60.
     #[arg(long, env = "LECTERN_ABSENCE_S", value_name = "SECONDS")]
     pub absence_s: Option<u64>,
 

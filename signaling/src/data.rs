@@ -55,6 +55,8 @@ pub enum DataError {
     NotRelayed,
     /// With its sender in it, it is too long for a data channel.
     TooLong,
+    /// A client that came back sent it again, but it had arrived.
+    Repeated,
 }
 
 impl DataError {
@@ -67,6 +69,7 @@ impl DataError {
             Self::Malformed => "malformed",
             Self::NotRelayed => "not_relayed",
             Self::TooLong => "too_long",
+            Self::Repeated => "repeated",
         }
     }
 }
@@ -77,6 +80,8 @@ pub(crate) struct Stamped {
     pub(crate) bytes: Vec<u8>,
     /// Identities of who shall have it. Empty: everyone else in the room.
     pub(crate) destinations: Vec<String>,
+    /// The sender's number of a reliable packet, from 1. 0: it does not number them.
+    pub(crate) sequence: u32,
 }
 
 /// Reads a packet, checks that its sender may send it, and stamps the sender in.
@@ -103,7 +108,7 @@ pub(crate) fn stamp(
     if bytes.len() > MAX_DATA_BYTES {
         return Err(DataError::TooLong);
     }
-    Ok(Stamped { bytes, destinations: packet.destination_identities })
+    Ok(Stamped { bytes, destinations: packet.destination_identities, sequence: packet.sequence })
 }
 
 /// Clients before protocol 1.5 read sender and destinations inside the user packet.

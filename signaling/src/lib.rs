@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod connections;
 pub mod data;
+mod departures;
 #[cfg(feature = "embedded-sfu")]
 pub mod embedded;
 #[cfg(feature = "fuzz")]

@@ -46,7 +46,7 @@ pub struct Limits {
     pub participants: usize,
     /// Most tracks that a participant may publish at a time.
     pub tracks: usize,
-    /// A participant whose WebSocket is lost stays this long: its media goes on, and it may join again.
+    /// A participant whose WebSocket is lost stays this long: its media goes on, and its client may resume.
     pub absence: Duration,
     /// A room without participants stays this long.
     pub empty_room: Duration,
@@ -58,7 +58,8 @@ impl Default for Limits {
             rooms: 500,
             participants: 200,
             tracks: 32,
-            absence: Duration::from_secs(20),
+            // A school's line is away for half a minute; then clients try again every seven seconds or so.
+            absence: Duration::from_secs(60),
             empty_room: Duration::from_secs(20),
         }
     }

@@ -8,7 +8,7 @@ use crate::rooms::Census;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Clients that wanted to join, by outcome: `joined`, or why not.
+    /// Clients that wanted to join, by outcome: `joined`, `resumed`, or why not.
     pub joins: IntCounterVec,
     /// Requests refused before a client was let in, by reason.
     pub refused: IntCounterVec,

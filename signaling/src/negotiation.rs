@@ -59,6 +59,13 @@ impl Negotiation {
         (held != Lines::default() || missing != Lines::default()).then_some(held)
     }
 
+    /// The client is back on another WebSocket: what it was asked for may be lost. Returns what to ask for now so
+    /// that it gets the lines that wanted tracks lack.
+    pub(crate) fn resumed(&mut self, missing: Lines) -> Option<Lines> {
+        self.held = None;
+        self.needed(missing).filter(|lines| *lines != Lines::default())
+    }
+
     /// The SFU rejected an offer. Returns whether there has ever been an answer.
     pub(crate) fn rejected(&mut self) -> bool {
         self.waiting = self.waiting.saturating_sub(1);
@@ -120,6 +127,18 @@ mod tests {
         assert!(negotiation.offer());
         assert_eq!(negotiation.needed(lines(0, 0)), None);
         assert_eq!(negotiation.answered(lines(0, 0)), None, "the answer filled a spare line");
+    }
+
+    #[test]
+    fn what_a_lost_client_may_have_missed_is_asked_for_once_it_is_back() {
+        let mut negotiation = settled();
+        assert_eq!(negotiation.resumed(lines(0, 0)), None);
+        assert_eq!(negotiation.needed(lines(1, 0)), Some(lines(1, 0)), "asked for in vain");
+        assert_eq!(negotiation.resumed(lines(1, 0)), Some(lines(1, 0)));
+        assert!(negotiation.offer());
+        assert_eq!(negotiation.needed(lines(0, 1)), None);
+        assert_eq!(negotiation.resumed(lines(1, 1)), None, "an answer is on its way");
+        assert_eq!(negotiation.answered(lines(1, 1)), Some(lines(1, 1)), "all that is missing, once");
     }
 
     #[test]

@@ -44,6 +44,16 @@ impl Room {
         });
     }
 
+    /// Tells a client that may have missed it who speaks, and who does not.
+    pub(crate) fn repeat_speakers(&self, context: &mut Context<'_>, to: TransportId) {
+        let sources = self.sessions().filter(|session| session.negotiated_tracks().next().is_some());
+        let level = |id| self.speakers.0.get(&id).copied().unwrap_or(0);
+        let all = sources.filter_map(|session| self.speaker_info(session.id, level(session.id)));
+        self.tell_speakers(context, &all.collect::<Vec<_>>(), |session| {
+            session.id == to && session.may_hear()
+        });
+    }
+
     fn tell_speakers(
         &self,
         context: &mut Context<'_>,

@@ -1,5 +1,7 @@
 //! A room: its participants, who receives whose tracks, and who is told what.
 
+mod resume;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
@@ -13,12 +15,15 @@ use sfu_protocol::control::ToSfu;
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 
 use crate::data::{self, Channel, DataError};
+use crate::departures::{Departure, Departures};
 use crate::ids::SocketId;
 use crate::limits::{MAX_WISHES, PING_INTERVAL, PING_TIMEOUT};
 use crate::outbox::Farewell;
 use crate::people::Speakers;
 use crate::session::{Context, Reaction, Session, Wanted};
 use crate::track::{AUDIO_MIME, VIDEO_MIME};
+
+pub(crate) use self::resume::Resumed;
 
 /// The signal protocol's version that this server speaks (livekit/protocol `protocol_version.go`).
 const PROTOCOL: i32 = 16;
@@ -34,6 +39,7 @@ pub(crate) struct Room {
     /// Who publishes a track that others may receive, by the track's sid.
     publishers: HashMap<String, (TransportId, TrackId)>,
     pub(crate) speakers: Speakers,
+    departures: Departures,
     /// When the room closes. None while anybody is in it.
     pub(crate) closes: Option<Instant>,
 }
@@ -51,6 +57,7 @@ impl Room {
             sessions: BTreeMap::new(),
             publishers: HashMap::new(),
             speakers: Speakers::default(),
+            departures: Departures::default(),
             closes: Some(context.now + context.limits.empty_room),
         }
     }
@@ -195,7 +202,8 @@ impl Room {
             track: track.id,
             msid: track.msid(&from.sid, to.needs_stream_per_track()),
         };
-        let (id, wanted) = (track.id, Wanted { sid: track.info.sid.clone(), kind: track.kind });
+        let (id, wanted) =
+            (track.id, Wanted { sid: track.info.sid.clone(), kind: track.kind, carried: false });
         if self.sessions.get_mut(&receiver).is_some_and(|to| to.want(id, wanted)) {
             context.out.command(command);
         }
@@ -257,6 +265,8 @@ impl Room {
                 ..session.info()
             };
             self.broadcast(context, &info, None);
+            let ParticipantInfo { sid, identity, version, .. } = info;
+            self.departures.note(Departure { at: context.now, sid, identity, reason, version });
         }
         self.tell_room(context);
         if self.sessions.is_empty() {
@@ -267,15 +277,18 @@ impl Room {
 
     /// Passes a data message on to whom it is for.
     pub(crate) fn relay(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         id: TransportId,
         label: &str,
         bytes: &[u8],
     ) -> Result<(), DataError> {
         let channel = Channel::from_label(label).ok_or(DataError::UnknownChannel)?;
-        let sender = self.sessions.get(&id).ok_or(DataError::UnknownSender)?;
+        let sender = self.sessions.get_mut(&id).ok_or(DataError::UnknownSender)?;
         let stamped = data::stamp(channel, bytes, &sender.profile, &sender.sid)?;
+        if channel == Channel::Reliable && !sender.is_new_message(stamped.sequence) {
+            return Err(DataError::Repeated);
+        }
         let is_meant = |session: &&Session| {
             session.id != id
                 && (stamped.destinations.is_empty()
@@ -362,13 +375,7 @@ impl Room {
             subscriber_primary: session.receiver.is_some(),
             ping_timeout: PING_TIMEOUT.as_secs() as i32,
             ping_interval: PING_INTERVAL.as_secs() as i32,
-            server_info: Some(ServerInfo {
-                edition: server_info::Edition::Standard.into(),
-                version: VERSION.to_owned(),
-                protocol: PROTOCOL,
-                node_id: "lectern".to_owned(),
-                ..ServerInfo::default()
-            }),
+            server_info: Some(server_info()),
             enabled_publish_codecs: enabled_codecs(),
             fast_publish: session.profile.grant.may_publish(),
             ..JoinResponse::default()
@@ -379,6 +386,16 @@ impl Room {
 /// What clients are told of this server's version. `livekit-client` compares it with versions of LiveKit to
 /// work around their faults, so it must not look like an early one of these.
 const VERSION: &str = concat!("1.99.0-lectern-", env!("CARGO_PKG_VERSION"));
+
+fn server_info() -> ServerInfo {
+    ServerInfo {
+        edition: server_info::Edition::Standard.into(),
+        version: VERSION.to_owned(),
+        protocol: PROTOCOL,
+        node_id: "lectern".to_owned(),
+        ..ServerInfo::default()
+    }
+}
 
 fn enabled_codecs() -> Vec<Codec> {
     [AUDIO_MIME, VIDEO_MIME].map(|mime| Codec { mime: mime.to_owned(), ..Codec::default() }).to_vec()

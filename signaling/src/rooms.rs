@@ -15,14 +15,14 @@ use crate::auth::Claims;
 use crate::clock::WallClock;
 use crate::data::DataError;
 use crate::ids::{Ids, SocketId};
-use crate::limits::{Limits, MAX_TOKEN_NAME_BYTES};
+use crate::limits::{Limits, MAX_TOKEN_NAME_BYTES, PING_TIMEOUT};
 use crate::negotiation::Lines;
 use crate::outbox::{Farewell, Outbox, Output};
 use crate::people::LinkReport;
 use crate::profile::Profile;
 use crate::protocol::Protocol;
 use crate::receiver::Receiver;
-use crate::room::Room;
+use crate::room::{Resumed, Room};
 use crate::session::{Context, Session};
 
 /// Every room, participant and WebSocket.
@@ -57,10 +57,29 @@ pub struct Admission {
     pub protocol: Protocol,
 }
 
+/// How a client got in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// With a new session.
+    Joined,
+    /// It goes on with the session that it had.
+    Resumed,
+}
+
+impl Entered {
+    /// A short name for metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Resumed => "resumed",
+        }
+    }
+}
+
 /// Why a client could not join. It has been told so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinRefused {
-    /// It wants to resume a session; sessions are not resumed, it shall join anew.
+    /// It wants to resume a session that is not there, not its own, or has missed too much: it shall join anew.
     NoSession,
     /// The room is full.
     RoomFull,
@@ -124,10 +143,17 @@ impl Rooms {
         }
     }
 
-    /// Lets a client in; the room opens with its first one. A participant of the same identity gives way.
-    pub fn join(&mut self, now: Instant, admission: Admission) -> Result<(), JoinRefused> {
-        let socket = admission.socket;
-        let result = self.try_join(now, admission);
+    /// Lets a client in; the room opens with its first one. A participant of the same identity gives way. A
+    /// client that says `reconnect` goes on with the session `participant_sid` instead.
+    pub fn join(&mut self, now: Instant, admission: Admission) -> Result<Entered, JoinRefused> {
+        let Admission { socket, claims, request, protocol } = &admission;
+        let socket = *socket;
+        let result = match request.reconnect {
+            true => self
+                .resume(now, socket, claims, &request.participant_sid, *protocol)
+                .map(|()| Entered::Resumed),
+            false => self.try_join(now, admission).map(|()| Entered::Joined),
+        };
         if let Err(refused) = result {
             self.out.dismiss(Some(socket), refused.farewell());
         }
@@ -136,9 +162,6 @@ impl Rooms {
 
     fn try_join(&mut self, now: Instant, admission: Admission) -> Result<(), JoinRefused> {
         let Admission { socket, claims, mut request, protocol } = admission;
-        if request.reconnect {
-            return Err(JoinRefused::NoSession);
-        }
         if self.draining {
             return Err(JoinRefused::Draining);
         }
@@ -171,6 +194,30 @@ impl Rooms {
         self.transports.insert(transport, room_id);
         self.sockets.insert(socket, transport);
         self.wake_by(deadline);
+        Ok(())
+    }
+
+    /// Gives a session that has lost its WebSocket, or seems not to have yet, another one. A server that is to stop
+    /// takes in nobody new, but its lessons go on.
+    fn resume(
+        &mut self,
+        now: Instant,
+        socket: SocketId,
+        claims: &Claims,
+        sid: &str,
+        protocol: Protocol,
+    ) -> Result<(), JoinRefused> {
+        let name = claims.video.as_ref().map_or("", |video| video.room.as_str());
+        let resumed = self.by_name.get(name).copied().and_then(|id| {
+            let (room, mut context) = self.room(now, id)?;
+            room.resume(&mut context, socket, &claims.sub, sid, protocol)
+        });
+        let Resumed { id, former } = resumed.ok_or(JoinRefused::NoSession)?;
+        if let Some(former) = former {
+            self.sockets.remove(&former);
+        }
+        self.sockets.insert(socket, id);
+        self.wake_by(now + PING_TIMEOUT);
         Ok(())
     }
 

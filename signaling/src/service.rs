@@ -166,7 +166,7 @@ impl Task {
                 let socket = admission.socket;
                 self.clients.insert(socket, messages);
                 match self.rooms.join(now, *admission) {
-                    Ok(()) => self.metrics.joins.with_label_values(&["joined"]).inc(),
+                    Ok(entered) => self.metrics.joins.with_label_values(&[entered.label()]).inc(),
                     Err(refused) => {
                         info!(?socket, reason = refused.label(), "join refused");
                         self.metrics.joins.with_label_values(&[refused.label()]).inc();

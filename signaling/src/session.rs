@@ -45,6 +45,10 @@ pub(crate) struct Session {
     pub(crate) socket: Option<SocketId>,
     /// When the WebSocket, or without one the session, is given up.
     pub(crate) deadline: Instant,
+    /// When its client was last heard.
+    pub(crate) heard: Instant,
+    /// The number of the last reliable message from its client. 0: none yet.
+    pub(crate) last_message: u32,
     /// Whether it receives every track without asking.
     pub(crate) auto_subscribe: bool,
     /// The connection that it receives on, if that is another.
@@ -62,6 +66,8 @@ pub(crate) struct Session {
 pub(crate) struct Wanted {
     pub(crate) sid: String,
     pub(crate) kind: MediaKind,
+    /// Whether an m-line carries it.
+    pub(crate) carried: bool,
 }
 
 /// What the room has to do after a request.
@@ -104,6 +110,8 @@ impl Session {
             profile,
             socket: Some(socket),
             deadline: context.now + PING_TIMEOUT,
+            heard: context.now,
+            last_message: 0,
             auto_subscribe,
             receiver: None,
             state: participant_info::State::Joined,
@@ -117,12 +125,16 @@ impl Session {
 
     /// A request of the client. None is one that this server does not know.
     pub(crate) fn handle_request(&mut self, context: &mut Context<'_>, request: Option<Request>) -> Reaction {
-        self.deadline = context.now + PING_TIMEOUT;
+        self.hear(context.now);
         match request {
             Some(Request::Offer(offer)) => self.offer(context, offer),
             Some(Request::AddTrack(request)) => self.add_track(context, request),
             Some(Request::Mute(request)) => return self.mute(context, &request),
             Some(Request::Subscription(wishes)) => return Reaction::Wishes(wishes),
+            // What a client that has come back wants may differ from what its lost requests said.
+            Some(Request::SyncState(state)) => {
+                return state.subscription.map_or(Reaction::None, Reaction::Wishes);
+            }
             Some(Request::Leave(_)) => return Reaction::Left,
             Some(Request::Ping(_)) => context.out.tell(self.socket, Response::Pong(context.unix_millis)),
             Some(Request::PingReq(ping)) => context.out.tell(
@@ -153,12 +165,40 @@ impl Session {
                 | Request::UpdateLayers(_)
                 | Request::UpdateAudioTrack(_)
                 | Request::SubscriptionPermission(_)
-                | Request::SyncState(_)
                 | Request::UpdateDataSubscription(_),
             ) => {}
             other => self.unsupported(context, other),
         }
         Reaction::None
+    }
+
+    fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.deadline = now + PING_TIMEOUT;
+    }
+
+    /// Its client is back on another WebSocket. Returns the one before, if that still seemed open.
+    pub(crate) fn move_to(&mut self, now: Instant, socket: SocketId) -> Option<SocketId> {
+        self.hear(now);
+        self.socket.replace(socket)
+    }
+
+    /// Asks a client again for what it may have missed: m-lines for tracks that none carries yet.
+    pub(crate) fn repeat_needs(&mut self, context: &mut Context<'_>) {
+        let missing = self.missing_lines();
+        if let Some(lines) = self.negotiation.resumed(missing) {
+            self.require(context, lines);
+        }
+    }
+
+    /// Whether a reliable message has not come before; from now on it has. Clients that come back send some again.
+    pub(crate) fn is_new_message(&mut self, sequence: u32) -> bool {
+        if sequence == 0 {
+            return true;
+        }
+        let is_new = sequence > self.last_message;
+        self.last_message = self.last_message.max(sequence);
+        is_new
     }
 
     /// An offer goes to the SFU with all that the client has announced.
@@ -281,14 +321,10 @@ impl Session {
         mid_to_track: Vec<(String, TrackId)>,
     ) -> Changes {
         let mids: HashMap<TrackId, &String> = mid_to_track.iter().map(|(mid, track)| (*track, mid)).collect();
-        let mut missing = Lines::default();
-        for (track, wanted) in &self.wanted {
-            match (mids.contains_key(track), wanted.kind) {
-                (true, _) => {}
-                (false, MediaKind::Audio) => missing.audios += 1,
-                (false, MediaKind::Video) => missing.videos += 1,
-            }
+        for (track, wanted) in &mut self.wanted {
+            wanted.carried = mids.contains_key(track);
         }
+        let missing = self.missing_lines();
         let changes = self.settle_tracks(context, &mids);
         let mid_to_track_id = mid_to_track
             .into_iter()
@@ -311,6 +347,18 @@ impl Session {
             self.require(context, lines);
         }
         changes
+    }
+
+    /// The m-lines that wanted tracks lack.
+    fn missing_lines(&self) -> Lines {
+        let mut missing = Lines::default();
+        for wanted in self.wanted.values().filter(|wanted| !wanted.carried) {
+            match wanted.kind {
+                MediaKind::Audio => missing.audios += 1,
+                MediaKind::Video => missing.videos += 1,
+            }
+        }
+        missing
     }
 
     fn settle_tracks(&mut self, context: &mut Context<'_>, mids: &HashMap<TrackId, &String>) -> Changes {

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests as tests")]
 
+#[path = "rooms/resume.rs"]
+mod resume;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -25,7 +28,7 @@ use signaling::ids::SocketId;
 use signaling::limits::{Limits, PING_TIMEOUT};
 use signaling::outbox::Output;
 use signaling::protocol::Protocol;
-use signaling::rooms::{Admission, JoinRefused, Rooms};
+use signaling::rooms::{Admission, Entered, JoinRefused, Rooms};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -82,10 +85,10 @@ impl Lesson {
             ToSfu::OpenTransport { transport, .. } => Some(*transport),
             _ => None,
         });
-        if let (Ok(()), Some(transport)) = (result, opened) {
+        if let (Ok(Entered::Joined), Some(transport)) = (result, opened) {
             self.transports.insert(socket, transport);
         }
-        result.map(|()| socket)
+        result.map(|_| socket)
     }
 
     /// Joins with everything allowed, offers, and is answered.
@@ -358,7 +361,7 @@ fn a_repeated_announcement_gets_the_same_track_and_a_forgotten_one_makes_room() 
 
 #[test]
 fn a_lost_participant_stays_a_while_and_an_empty_room_too() {
-    let mut lesson = Lesson::new();
+    let mut lesson = Lesson::with(Limits { absence: 20 * SECOND, ..Limits::default() });
     let (ana, ben) = (lesson.enter(1), lesson.enter(2));
     lesson.told.clear();
     lesson.rooms.handle_lost(lesson.now, ben);
@@ -389,7 +392,7 @@ fn a_silent_websocket_is_closed_and_its_participant_then_given_up() {
     assert_eq!(lesson.closed, []);
     lesson.pass(SECOND);
     assert_eq!((&lesson.closed[..], lesson.rooms.census().participants), (&[ana][..], 1));
-    lesson.pass(20 * SECOND);
+    lesson.pass(60 * SECOND);
     assert_eq!(lesson.rooms.census().participants, 0);
 }
 

@@ -291,7 +291,10 @@ fn a_link_is_as_good_as_the_worse_of_both_connections() {
     let mut lesson = Lesson::new();
     let ana = lesson.join(1, Protocol::V0);
     let mut report = |links: &[(TransportId, u8)]| {
-        let links = links.iter().map(|&(transport, score)| LinkQuality { transport, score, loss: 0, rtt_ms: None }).collect();
+        let links = links
+            .iter()
+            .map(|&(transport, score)| LinkQuality { transport, score, loss: 0, rtt_ms: None })
+            .collect();
         lesson.sfu(FromSfu::LinkQuality { room: ROOM, links });
         lesson.take(ana, |message| match message {
             Response::ConnectionQuality(update) => {

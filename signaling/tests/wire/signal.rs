@@ -307,3 +307,40 @@ async fn a_stopping_server_asks_its_clients_to_come_back() {
     assert!(ana.frame().await.is_none());
     server.sfu_saw(|command| matches!(command, ToSfu::CloseTransport { .. }).then_some(())).await;
 }
+
+#[tokio::test]
+async fn a_client_whose_line_broke_goes_on_with_its_session() {
+    let server = Server::start().await;
+    let (mut ana, ben) = (server.join("ana", "algebra").await, server.join("ben", "algebra").await);
+    let sid = ben.sid().to_owned();
+    let token = server.token("ben", "algebra");
+    drop(ben);
+    let back = JoinRequest { reconnect: true, participant_sid: sid.clone(), ..join_request() };
+    // The second time its former WebSocket is still open.
+    let mut former = server.connect(&token, &back).await.unwrap();
+    assert!(matches!(former.next().await, Response::Reconnect(_)), "before anything else");
+    let mut ben = server.connect(&token, &back).await.unwrap();
+    assert!(matches!(ben.next().await, Response::Reconnect(_)));
+    former.closed().await;
+    ben.send(Request::Offer(offer(7))).await;
+    ben.until(|message| matches!(message, Response::Answer(answer) if answer.id == 7).then_some(())).await;
+    assert_eq!(server.transports(2).await.len(), 2, "no further transport");
+    let of = |outcome| server.metrics.joins.with_label_values(&[outcome]).get();
+    assert_eq!((of("joined"), of("resumed")), (2, 2));
+
+    // The others did not notice: the first that they hear of it is that it leaves.
+    ben.send(Request::Leave(LeaveRequest::default())).await;
+    let left = ana.until(|message| match message {
+        Response::Update(update)
+            if update.participants[0].state() == participant_info::State::Disconnected =>
+        {
+            Some(update.participants[0].sid.clone())
+        }
+        _ => None,
+    });
+    assert_eq!(left.await, sid);
+    let mut late = server.connect(&token, &back).await.unwrap();
+    let Response::Leave(leave) = late.next().await else { panic!("it is told to join anew") };
+    assert_eq!((leave.action(), leave.reason()), (Action::Reconnect, DisconnectReason::StateMismatch));
+    late.closed().await;
+}

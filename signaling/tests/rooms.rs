@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests as tests")]
 
+#[path = "rooms/hostile.rs"]
+mod hostile;
 #[path = "rooms/resume.rs"]
 mod resume;
 

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use sfu_core::rtp::params::Codec;
+use sfu_core::sim::client::Client;
 use sfu_core::sim::clock::{self, Random};
 use sfu_core::sim::network::Network;
 use sfu_core::sim::path::Conditions;
 use sfu_core::stats::Refusal;
-use sfu_core::units::{RoomId, TrackId};
+use sfu_core::transport::params::IceCredentials;
+use sfu_core::units::{RoomId, TrackId, TransportId};
 
 const ROOM: RoomId = RoomId(1);
 
@@ -19,9 +21,11 @@ fn lesson() -> (Network, TrackId) {
     network.join(ROOM, Conditions::default());
     let voice = network.publish(0, Codec::Opus);
     network.subscribe(1, voice, Codec::Opus);
-    assert!(network.run_until(Duration::from_secs(5), |network| {
-        network.clients.iter().all(sfu_core::sim::client::Client::is_connected)
-    }));
+    assert!(
+        network.run_until(Duration::from_secs(5), |network| {
+            network.clients.iter().all(Client::is_connected)
+        })
+    );
     (network, voice)
 }
 
@@ -129,12 +133,9 @@ fn srtp_and_dtls_from_an_unknown_address_are_refused_even_if_genuine() {
 fn a_check_with_a_wrong_password_binds_nothing() {
     let (mut network, voice) = lesson();
     // A check for a transport that exists, signed with another server's password.
-    let server = sfu_core::transport::params::IceCredentials {
-        ufrag: "00000000".to_owned(),
-        pwd: "not-the-password-of-this-one".to_owned(),
-    };
-    let mut client =
-        sfu_core::sim::client::Client::new(network.now, sfu_core::units::TransportId(77), server);
+    let server =
+        IceCredentials { ufrag: "00000000".to_owned(), pwd: "not-the-password-of-this-one".to_owned() };
+    let mut client = Client::new(network.now, TransportId(77), server);
     client.handle_timeout(network.now);
     let check = client.poll_transmit().expect("a client begins with a check");
     let before = network.worker.stats();
@@ -156,15 +157,80 @@ fn a_check_with_a_wrong_password_binds_nothing() {
 #[test]
 fn a_check_for_nobody_is_counted() {
     let (mut network, voice) = lesson();
-    let server = sfu_core::transport::params::IceCredentials {
-        ufrag: "00nobody".to_owned(),
-        pwd: "a-password-that-nobody-knows".to_owned(),
-    };
-    let mut client =
-        sfu_core::sim::client::Client::new(network.now, sfu_core::units::TransportId(78), server);
+    let server =
+        IceCredentials { ufrag: "00nobody".to_owned(), pwd: "a-password-that-nobody-knows".to_owned() };
+    let mut client = Client::new(network.now, TransportId(78), server);
     client.handle_timeout(network.now);
     let check = client.poll_transmit().expect("a client begins with a check");
     network.inject(stranger(), &check);
     assert_eq!(network.worker.stats().refused.of(Refusal::UnknownUfrag), 1);
+    sound_goes_on(&mut network, voice);
+}
+
+/// The lesson, and a client in another room of the same worker who means no good.
+fn lesson_beside_an_intruder() -> (Network, TrackId, usize) {
+    let (mut network, voice) = lesson();
+    let intruder = network.join(RoomId(2), Conditions::default());
+    assert!(network.run_until(Duration::from_secs(5), |network| network.clients[intruder].is_connected()));
+    (network, voice, intruder)
+}
+
+#[test]
+fn a_client_that_sends_on_ever_new_ssrcs_gets_no_further_and_disturbs_nobody() {
+    const SSRCS: u32 = 3000;
+    let (mut network, voice, intruder) = lesson_beside_an_intruder();
+    let from = network.clients[intruder].address();
+    let before = network.worker.stats();
+    for ssrc in 0..SSRCS {
+        let mut packet = [0x55; 40];
+        packet[..8].copy_from_slice(&[0x80, 96, 0, 1, 0, 0, 0, 1]);
+        packet[8..12].copy_from_slice(&(0x00C0_0000 + ssrc).to_be_bytes());
+        let packet = network.clients[intruder].seal_rtp(&packet);
+        network.inject(from, &packet);
+    }
+    let after = network.worker.stats();
+    let counted = |why| after.refused.of(why) - before.refused.of(why);
+    let (unknown, too_many) = (counted(Refusal::RtpUnknownSource), counted(Refusal::SrtpTooManySsrcs));
+    assert_eq!(unknown + too_many, u64::from(SSRCS), "each is counted");
+    assert!(unknown <= 1024 && too_many > 0, "what is kept of them is bounded: {unknown}, {too_many}");
+    sound_goes_on(&mut network, voice);
+}
+
+#[test]
+fn a_flood_of_checks_forged_and_genuine_disturbs_no_lesson() {
+    const EACH: u16 = 2000;
+    let (mut network, voice, intruder) = lesson_beside_an_intruder();
+    let id = TransportId(intruder as u64 + 1);
+    let server = |ufrag: &str, pwd: &str| IceCredentials { ufrag: ufrag.to_owned(), pwd: pwd.to_owned() };
+    let genuine = server("00000002", "server-password-00000002");
+    let check = |server| {
+        let mut client = Client::new(network.now, id, server);
+        client.handle_timeout(network.now);
+        client.poll_transmit().expect("a client begins with a check")
+    };
+    let floods = [
+        check(server("00000002", "a-password-that-is-not-right")),
+        check(server("00nobody", "a-password-that-nobody-knows")),
+        check(genuine),
+    ];
+    let before = network.worker.stats();
+    for flood in &floods {
+        for port in 1..=EACH {
+            network.inject(([203, 0, 113, 9], port).into(), flood);
+        }
+    }
+    let after = network.worker.stats();
+    let counted = |why| after.refused.of(why) - before.refused.of(why);
+    let each = u64::from(EACH);
+    assert_eq!((counted(Refusal::StunUnauthentic), counted(Refusal::UnknownUfrag)), (each, each));
+    assert_eq!(
+        after.worker.datagrams_out - before.worker.datagrams_out,
+        each,
+        "only genuine ones are answered"
+    );
+    // Its addresses push out each other: those of before are nobody's again.
+    network.inject(([203, 0, 113, 9], 1).into(), &[22, 0xfe, 0xfd, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1]);
+    let unknown = |network: &Network| network.worker.stats().refused.of(Refusal::UnknownTuple);
+    assert_eq!(unknown(&network) - before.refused.of(Refusal::UnknownTuple), 1);
     sound_goes_on(&mut network, voice);
 }

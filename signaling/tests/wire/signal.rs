@@ -159,13 +159,21 @@ async fn a_bad_token_is_refused_before_the_upgrade_in_plain_words() {
         ..Claims::default()
     });
     let nothing = server.token_with("ana", VideoGrant::default());
-    for (token, words) in [(expired, "expired"), (stranger, "signature"), (nothing, "not allow")] {
+    let mut ben = server.join("ben", "algebra").await;
+    for (token, words, counted) in [
+        (expired, "expired", "expired"),
+        (stranger, "signature", "wrong_signature"),
+        (nothing, "not allow", "not_granted"),
+    ] {
         let refused = server.connect(&token, &join_request()).await.err().unwrap();
         let tungstenite::Error::Http(response) = refused else { panic!("{refused}") };
         assert_eq!(response.status(), 401);
         let body = String::from_utf8(response.into_body().unwrap()).unwrap();
         assert!(body.contains(words), "{body}");
+        assert_eq!(server.metrics.refused.with_label_values(&[counted]).get(), 1);
     }
+    assert_eq!(server.transports(1).await.len(), 1, "the SFU hears nothing of them");
+    ben.publish_camera("cam").await;
 }
 
 #[tokio::test]

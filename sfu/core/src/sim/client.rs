@@ -212,6 +212,15 @@ impl Client {
         Some(buf)
     }
 
+    /// Seals RTP, for a test that sends what no publisher would.
+    pub fn seal_rtp(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        let mut buf = vec![0; MAX_DATAGRAM_IN];
+        buf[..plaintext.len()].copy_from_slice(plaintext);
+        let len = self.peer.protect_rtp(&mut buf, plaintext.len()).expect("it is connected");
+        buf.truncate(len);
+        buf
+    }
+
     /// Seals RTCP, for a test that has something to say to the server.
     pub fn seal_rtcp(&mut self, plaintext: &[u8]) -> Vec<u8> {
         let mut buf = vec![0; MAX_DATAGRAM_IN];

@@ -276,6 +276,38 @@ fn a_useless_offer_is_rejected_and_the_transport_stays() {
 }
 
 #[test]
+fn an_offer_of_hundreds_of_lines_is_answered_or_rejected_and_costs_the_others_nothing() {
+    let mut rooms = lesson();
+    drain(&mut rooms);
+    let intruder = TransportId(77);
+    rooms.handle_command(ToSfu::OpenRoom { room: RoomId(2) });
+    rooms.handle_command(ToSfu::OpenTransport { room: RoomId(2), transport: intruder, link: String::new() });
+    drain(&mut rooms);
+    let tracks: Vec<_> = (1000..1400).map(TrackId).collect();
+    rooms.handle_command(offer(intruder, &["sendonly"; 400], &tracks));
+    let (commands, events) = drain(&mut rooms);
+    let published = commands.iter().filter(|command| command.starts_with("publish")).count();
+    assert_eq!(published, MAX_PUBLISHED, "the rest is one too many");
+    assert!(
+        commands.iter().all(|command| !command.contains("transport-a") && !command.contains("transport-b"))
+    );
+    assert!(
+        matches!(&events[..], [FromSfu::Answer { transport, .. }] if *transport == intruder),
+        "{events:?}"
+    );
+
+    for _ in 0..10 {
+        rooms.handle_command(offer(intruder, &["sendonly"; 600], &[]));
+        let (commands, events) = drain(&mut rooms);
+        let [FromSfu::OfferRejected { reason, .. }] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((reason.as_str(), commands.len()), ("the description has more than 512 m-lines", 0));
+    }
+    assert_eq!(rooms.stats().offers_rejected, 10);
+    rooms.handle_command(offer(PUPIL, &["recvonly", "recvonly"], &[]));
+    assert!(matches!(&drain(&mut rooms).1[..], [FromSfu::Answer { transport: PUPIL, .. }]));
+}
+
+#[test]
 fn unknown_ids_are_counted_and_harmless() {
     let (room, transport, track) = (RoomId(99), TransportId(99), TrackId(99));
     let mut rooms = lesson();

@@ -120,6 +120,27 @@ fn who_begins_the_handshake_is_the_clients_choice_once() {
     assert_eq!(sent(&offering.accept_answer(0, &passive(&offer)).expect("as before")), [(1, "1")]);
 }
 
+#[test]
+fn browsers_take_all_that_we_offer() {
+    let recorded = |name: &str| scenario::read("offered", name).expect("it is in the repository");
+    for browser in ["chromium156", "firefox153"] {
+        let mut offering = Offering::new(scenario::config(), channels());
+        subscribe(&mut offering, 1, Audio);
+        subscribe(&mut offering, 2, Video);
+        let offer = offering.make_offer().expect("due").sdp;
+        assert_eq!(offer, recorded("offer.sdp"), "what the browsers were shown; see the README");
+        let answer = recorded(&format!("{browser}-answer.sdp"));
+        let accepted = offering.accept_answer(0, &answer).expect("a good answer");
+        assert_eq!(accepted.remote.role, DtlsRole::Client, "{browser}");
+        assert!(accepted.remote.sctp.is_some(), "{browser}");
+        let [(TrackId(1), voice), (TrackId(2), camera)] = accepted.send.as_slice() else {
+            panic!("{browser} takes both tracks")
+        };
+        assert_eq!((voice.codecs[0].pt, camera.codecs[0].pt, camera.codecs[0].rtx_pt), (111, 96, Some(97)));
+        assert!(camera.codecs[0].nack && camera.codecs[0].pli && camera.rtx_ssrc.is_some(), "{browser}");
+    }
+}
+
 /// An answer that takes all that is offered: our own words from the other side.
 fn taking(offer: &str) -> String {
     offer.replace("setup:actpass", "setup:active").replace("a=sendonly", "a=recvonly")

@@ -4,5 +4,6 @@
 
 mod connections;
 mod http;
+mod older;
 mod signal;
 mod support;

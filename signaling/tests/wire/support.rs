@@ -130,6 +130,13 @@ impl Server {
         Ok(Client { socket, join: JoinResponse::default() })
     }
 
+    /// Opens the path of the older protocol with this query.
+    pub(crate) async fn connect_v0(&self, query: &str) -> Result<Client, tungstenite::Error> {
+        let url = format!("ws://{}/rtc?{query}", self.addr);
+        let (socket, _) = connect_async_with_config(url, None, true).await?;
+        Ok(Client { socket, join: JoinResponse::default() })
+    }
+
     /// A plain HTTP/1.1 request; returns status line and headers, and the body.
     pub(crate) async fn http(&self, method: &str, path: &str, headers: &str, body: &str) -> (String, String) {
         let mut stream = TcpStream::connect(self.addr).await.unwrap();
@@ -204,6 +211,17 @@ fn script(command: ToSfu) -> Vec<FromSfu> {
         }
         ToSfu::Subscribe { transport, track: _, msid: _ } => {
             vec![FromSfu::NegotiationNeeded { transport, audios: 0, videos: 1 }]
+        }
+        ToSfu::OpenOffering { transport, .. } => {
+            vec![FromSfu::Offer {
+                transport,
+                offer_id: 1,
+                sdp: "v=0 the SFU's offer".into(),
+                mid_to_track: Vec::new(),
+            }]
+        }
+        ToSfu::Answer { transport, .. } => {
+            vec![FromSfu::TransportConnected { transport, srtp_profile: "AEAD_AES_128_GCM".into() }]
         }
         _ => Vec::new(),
     }

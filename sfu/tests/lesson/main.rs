@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod lossy_path;
+mod offered;
 mod peer;
 mod signaling;
 

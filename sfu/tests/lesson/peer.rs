@@ -9,13 +9,14 @@ use async_trait::async_trait;
 use bytes::{BufMut, Bytes, BytesMut};
 use rtc::media_stream::MediaStreamTrack;
 use rtc::peer_connection::configuration::media_engine::{MIME_TYPE_OPUS, MIME_TYPE_VP8};
+use rtc::peer_connection::transport::RTCDtlsRole;
 use rtc::rtp::header::Header;
 use rtc::rtp::packet::Packet;
 use rtc::rtp_transceiver::rtp_sender::{
     RTCRtpCodec, RTCRtpCodingParameters, RTCRtpEncodingParameters, RTCRtpRtxParameters, RtpCodecKind,
 };
 use sfu_protocol::control::{FromSfu, Publish, ToSfu};
-use sfu_protocol::ids::TransportId;
+use sfu_protocol::ids::{TrackId, TransportId};
 use tokio::time::{MissedTickBehavior, interval};
 use webrtc::data_channel::{DataChannel, DataChannelEvent};
 use webrtc::media_stream::track_local::TrackLocal;
@@ -53,7 +54,8 @@ const PACKETS_PER_FRAME: u64 = 3;
 pub(crate) struct Peer {
     id: TransportId,
     connection: Arc<dyn PeerConnection>,
-    channel: Arc<dyn DataChannel>,
+    /// `None`: the SFU opens it.
+    channel: Option<Arc<dyn DataChannel>>,
     notes: Arc<Mutex<Notes>>,
     sending: Option<(Arc<TrackLocalStaticRTP>, Arc<TrackLocalStaticRTP>)>,
 }
@@ -76,7 +78,7 @@ impl Peer {
         let voice = local_track(VOICE_CID, RtpCodecKind::Audio, MIME_TYPE_OPUS, VOICE_SSRC, None);
         let camera =
             local_track(CAMERA_CID, RtpCodecKind::Video, MIME_TYPE_VP8, CAMERA_SSRC, Some(CAMERA_RTX_SSRC));
-        let mut peer = Self::new(id).await;
+        let mut peer = Self::offering(id).await;
         peer.connection.add_track(Arc::clone(&voice) as Arc<dyn TrackLocal>).await.unwrap();
         peer.connection.add_track(Arc::clone(&camera) as Arc<dyn TrackLocal>).await.unwrap();
         peer.sending = Some((voice, camera));
@@ -85,7 +87,7 @@ impl Peer {
 
     /// Receives one track of each kind.
     pub(crate) async fn class(id: TransportId) -> Self {
-        let peer = Self::new(id).await;
+        let peer = Self::offering(id).await;
         for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
             let init = RTCRtpTransceiverInit {
                 direction: RTCRtpTransceiverDirection::Recvonly,
@@ -97,7 +99,20 @@ impl Peer {
         peer
     }
 
-    async fn new(id: TransportId) -> Self {
+    /// Receives what it is offered, and has its part in the handshake: begins it, or waits for it.
+    pub(crate) async fn answering(id: TransportId, part: RTCDtlsRole) -> Self {
+        Self::new(id, part).await
+    }
+
+    async fn offering(id: TransportId) -> Self {
+        let mut peer = Self::new(id, RTCDtlsRole::Client).await;
+        let channel = peer.connection.create_data_channel(CHANNEL, None).await.unwrap();
+        tokio::spawn(listen(Arc::clone(&channel), Arc::clone(&peer.notes)));
+        peer.channel = Some(channel);
+        peer
+    }
+
+    async fn new(id: TransportId, part: RTCDtlsRole) -> Self {
         let mut media = MediaEngine::default();
         media.register_default_codecs().unwrap();
         let interceptors = register_default_interceptors(Registry::new(), &mut media).unwrap();
@@ -107,7 +122,10 @@ impl Peer {
             SrtpProtectionProfile::Srtp_Aead_Aes_256_Gcm,
             SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
         ];
-        let settings = SettingEngineBuilder::new().with_srtp_protection_profiles(profiles).build();
+        let settings = SettingEngineBuilder::new()
+            .with_srtp_protection_profiles(profiles)
+            .with_answering_dtls_role(part)
+            .build();
         let notes = Arc::new(Mutex::new(Notes::default()));
         let connection = PeerConnectionBuilder::new()
             .with_media_engine(media)
@@ -120,9 +138,7 @@ impl Peer {
             .await
             .unwrap();
         let connection: Arc<dyn PeerConnection> = Arc::new(connection);
-        let channel = connection.create_data_channel(CHANNEL, None).await.unwrap();
-        tokio::spawn(listen(Arc::clone(&channel), Arc::clone(&notes)));
-        Self { id, connection, channel, notes, sending: None }
+        Self { id, connection, channel: None, notes, sending: None }
     }
 
     pub(crate) fn id(&self) -> TransportId {
@@ -142,6 +158,24 @@ impl Peer {
         });
         let answer = RTCSessionDescription::answer(answer.await).unwrap();
         self.connection.set_remote_description(answer).await.unwrap();
+    }
+
+    /// Takes the SFU's next offer and answers it; which line carries which track.
+    pub(crate) async fn answer(&self, signaling: &mut Signaling) -> Vec<(String, TrackId)> {
+        let offer = signaling.event("an offer", |event| match event {
+            FromSfu::Offer { transport, offer_id, sdp, mid_to_track } if *transport == self.id => {
+                Some((*offer_id, sdp.clone(), mid_to_track.clone()))
+            }
+            FromSfu::AnswerRejected { reason, .. } => panic!("answer rejected: {reason}"),
+            _ => None,
+        });
+        let (offer_id, sdp, mid_to_track) = offer.await;
+        let offer = RTCSessionDescription::offer(sdp).unwrap();
+        self.connection.set_remote_description(offer).await.unwrap();
+        let answer = self.connection.create_answer(None).await.unwrap();
+        self.connection.set_local_description(answer.clone()).await.unwrap();
+        signaling.send(ToSfu::Answer { transport: self.id, offer_id, sdp: answer.sdp }).await;
+        mid_to_track
     }
 
     /// Moves to other sockets, as a client does whose network has changed.
@@ -175,7 +209,7 @@ impl Peer {
 
     /// Sends a message.
     pub(crate) async fn say(&self, message: &[u8]) {
-        self.channel.send(message.into()).await.unwrap();
+        self.channel.as_ref().unwrap().send(message.into()).await.unwrap();
     }
 
     /// The numbers of the voice packets received.
@@ -293,6 +327,10 @@ impl PeerConnectionEventHandler for Listener {
             RTCPeerConnectionState::Disconnected,
         ];
         self.notes.lock().unwrap().closed |= closed.contains(&state);
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        tokio::spawn(listen(channel, Arc::clone(&self.notes)));
     }
 
     async fn on_track(&self, track: Arc<dyn TrackRemote>) {

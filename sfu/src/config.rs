@@ -104,7 +104,8 @@ knobs! {
     #[arg(value_name = "SECONDS")]
     consent_timeout_s: u64 = 120, "LECTERN_SFU_CONSENT_TIMEOUT_S";
 
-    /// Most participants in one room, 2..=1000. Default 200.
+    /// Most participants in one room, 2..=1000; a client with two connections (LiveKit's older protocol) counts as
+    /// two. Default 200.
     #[arg(value_name = "COUNT")]
     max_participants_per_room: usize = 200, "LECTERN_SFU_MAX_PARTICIPANTS_PER_ROOM";
 

@@ -47,7 +47,7 @@ browser-test: setup-browsers web ## Run the browser tests alone
 # RUSTC_BOOTSTRAP lets the stable toolchain use the sanitizers' flags. `make test` replays the corpora without any.
 fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each
 	@command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
-	@for crate in sfu/core signaling; do \
+	@for crate in sfu/core sfu/protocol signaling; do \
 	  cd "$(CURDIR)/$$crate"; \
 	  for target in $$(cargo fuzz list); do \
 	    echo "==> Fuzzing $$target"; \

@@ -247,6 +247,34 @@ knobs! {
     log_format: LogFormat = LogFormat::Text, "LECTERN_SFU_LOG_FORMAT";
 }
 
+knobs! {
+    /// Where signaling is, for an SFU in a process of its own.
+    ControlConfig,
+    /// Flags and environment variables that override a [`ControlConfig`].
+    ControlOverrides:
+
+    /// Name or address of `lectern-signaling`, and the UDP port of its control link. Default 127.0.0.1:7883.
+    #[arg(value_name = "HOST:PORT")]
+    signaling: String = "127.0.0.1:7883".to_owned(), "LECTERN_SFU_SIGNALING";
+
+    /// File that `lectern-signaling node-certificate NAME` has made for this node: its name, certificate and key.
+    /// Default node.pem.
+    #[arg(value_name = "FILE")]
+    node_certificate: PathBuf = "node.pem".into(), "LECTERN_SFU_NODE_CERTIFICATE";
+
+    /// How many participants this node is meant for, 1..=100000. It is no limit: a new lesson begins on the node
+    /// that is filled least. Default 200.
+    #[arg(value_name = "COUNT")]
+    capacity: u32 = 200, "LECTERN_SFU_CAPACITY";
+}
+
+impl ControlConfig {
+    /// Checks every range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        in_range("capacity", self.capacity.into(), (1, 100_000))
+    }
+}
+
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -257,12 +285,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// The configuration of the binary `lectern-sfu`: a file with the tables `[process]` and `[sfu]`, and overrides.
+/// The configuration of the binary `lectern-sfu`: a file with the tables `[process]`, `[control]` and
+/// `[sfu]`, and overrides.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServiceConfig {
     /// The process.
     pub process: ProcessConfig,
+    /// The way to signaling.
+    pub control: ControlConfig,
     /// The SFU in it.
     pub sfu: Config,
 }
@@ -275,7 +306,9 @@ impl ServiceConfig {
             None => Self::default(),
         };
         config.process.apply(cli.process);
+        config.control.apply(cli.control);
         config.sfu.apply(cli.sfu);
+        config.control.validate()?;
         config.sfu.validate()?;
         Ok(config)
     }
@@ -296,11 +329,13 @@ fn one_line(text: &str, error: &toml::de::Error) -> String {
 #[derive(Clone, Debug, Default, Parser)]
 #[command(name = "lectern-sfu", version)]
 pub struct Cli {
-    /// Configuration file (TOML): tables `[process]` and `[sfu]` with the keys below, `-` written as `_`.
+    /// Configuration file (TOML): tables `[process]`, `[control]` and `[sfu]` with the keys below, `-` written as `_`.
     #[arg(long, env = "LECTERN_SFU_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
     process: ProcessOverrides,
+    #[command(flatten)]
+    control: ControlOverrides,
     #[command(flatten)]
     sfu: Overrides,
 }

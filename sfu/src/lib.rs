@@ -146,7 +146,12 @@ impl Sfu {
 
     /// Its metrics and health.
     pub fn metrics(&self) -> Metrics {
-        Metrics { workers: self.workers.clone(), control: self.stats.clone(), phase: self.phase.subscribe() }
+        Metrics {
+            workers: self.workers.clone(),
+            control: self.stats.clone(),
+            phase: self.phase.subscribe(),
+            link: None,
+        }
     }
 
     /// Refuses new participants, tells signaling, waits until all have left or the deadline to drain is over,

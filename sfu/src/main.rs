@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use sfu::config::{Cli, LogFormat, ProcessConfig, ServiceConfig};
-use sfu::metrics;
 use sfu::shutdown::Termination;
+use sfu::{control, metrics};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
@@ -33,18 +33,23 @@ fn run(cli: Cli) -> anyhow::Result<()> {
 async fn serve(config: ServiceConfig) -> anyhow::Result<()> {
     let mut termination = Termination::listen()?;
     let listener = metrics::bind(config.process.metrics_bind).await?;
-    // Held until the end: commands come over it once signaling can connect from another process.
-    let (sfu, _control) = sfu::start(&config.sfu)?;
+    let (sfu, control) = sfu::start(&config.sfu)?;
+    let calling = control::quic::start(&config.control, control)?;
     info!(address = %listener.local_addr()?, "metrics");
-    let pages = axum::serve(listener, sfu.metrics().router());
+    let pages = axum::serve(listener, sfu.metrics().with_link(calling.stats.clone()).router());
     tokio::spawn(async move {
         if let Err(error) = pages.await {
             error!(%error, "the metrics pages have ended");
         }
     });
     termination.asked().await;
+    let drained = async {
+        sfu.drain().await;
+        // The last events, and a close in order.
+        calling.task.await.ok();
+    };
     tokio::select! {
-        () = sfu.drain() => {}
+        () = drained => {}
         () = termination.asked() => info!("asked twice: not waiting any longer"),
     }
     Ok(())

@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 
 use common::{eventually, get, metric, start, with_one_and_two_workers};
@@ -48,10 +50,37 @@ fn a_busy_port_is_one_line_that_says_what_to_do() {
     }
 }
 
+/// A file of the form that signaling makes for its nodes.
+fn node_certificate() -> String {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["edge".to_owned()]).unwrap();
+    let certificate = params.self_signed(&key).unwrap().pem();
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("edge-node.pem");
+    let text = format!("# Lectern node: edge\n{certificate}{certificate}{}", key.serialize_pem());
+    fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn without_its_certificate_a_node_says_how_to_make_one() {
+    let output = Command::new(env!("CARGO_BIN_EXE_lectern-sfu"))
+        .args(["--log-filter", "error", "--udp-bind", "127.0.0.1:0", "--metrics-bind", "127.0.0.1:0"])
+        .args(["--node-certificate", "nowhere.pem"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.starts_with("lectern-sfu: cannot read the node's certificate nowhere.pem"), "{said}");
+    assert!(said.ends_with("and name it with --node-certificate\n"), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
 #[test]
 fn a_terminated_process_drains_and_exits_with_success() {
     let mut process = Command::new(env!("CARGO_BIN_EXE_lectern-sfu"))
         .args(["--udp-bind", "127.0.0.1:0", "--metrics-bind", "127.0.0.1:0", "--log-format", "json"])
+        // Nobody answers there: an SFU serves its metrics and stops in order all the same.
+        .args(["--signaling", "127.0.0.1:9", "--node-certificate", &node_certificate()])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();

@@ -322,6 +322,8 @@ impl Rooms {
                 }
             }
             FromSfu::Draining => self.draining = true,
+            // Read where a session with the node begins.
+            FromSfu::Snapshot { .. } => {}
         }
         Ok(())
     }

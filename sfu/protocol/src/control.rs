@@ -6,7 +6,9 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{RoomId, TrackId, TransportId};
+use crate::link::{Class, Message};
 use crate::people::{LinkQuality, Speaker};
+use crate::snapshot::SnapshotPart;
 
 /// Longest session description that the SFU reads, bytes. A browser's offer for fifty tracks is ~60 kB.
 pub const MAX_SDP_BYTES: usize = 256 * 1024;
@@ -129,6 +131,11 @@ pub enum ToSfu {
         /// The transport.
         transport: TransportId,
     },
+    /// Asks for all that the SFU has, as [`FromSfu::Snapshot`]s without anything else between them.
+    TakeSnapshot {
+        /// Returned with each part.
+        of: u64,
+    },
 }
 
 /// An event from the SFU to signaling.
@@ -234,6 +241,32 @@ pub enum FromSfu {
         /// What was wrong with it, for a log or a developer.
         reason: String,
     },
+    /// A part of what was asked for with [`ToSfu::TakeSnapshot`].
+    Snapshot {
+        /// The number of that command.
+        of: u64,
+        /// The part.
+        part: SnapshotPart,
+    },
+}
+
+impl Message for ToSfu {
+    fn class(&self) -> Class {
+        match self {
+            Self::SendData { .. } => Class::Data,
+            _ => Class::Control,
+        }
+    }
+}
+
+impl Message for FromSfu {
+    fn class(&self) -> Class {
+        match self {
+            Self::Data { .. } => Class::Data,
+            Self::Speakers { .. } | Self::LinkQuality { .. } => Class::Passing,
+            _ => Class::Control,
+        }
+    }
 }
 
 /// A track that a client has announced.

@@ -4,8 +4,12 @@
 use sfu_protocol::control::{
     CloseReason, DataChannel, Delivery, FromSfu, MediaKind, Msid, Publish, Size, Source, ToSfu, Wish,
 };
+use sfu_protocol::frame;
+use sfu_protocol::hello::{Hello, Received, Resume, Welcome};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
+use sfu_protocol::lane::Item;
 use sfu_protocol::people::{LinkClass, LinkQuality, Speaker};
+use sfu_protocol::snapshot::{SnapshotPart, TransportSnapshot};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -42,6 +46,7 @@ fn commands_keep_their_bytes() {
         ),
         (ToSfu::Answer { transport, offer_id: 2, sdp: "v".to_owned() }, "0cac02020176"),
         (ToSfu::RestartIce { transport }, "0dac02"),
+        (ToSfu::TakeSnapshot { of: 300 }, "0eac02"),
     ] {
         let bytes = postcard::to_stdvec(&command).expect("plain data");
         assert_eq!(hex(&bytes), golden.replace(' ', ""), "{command:?}");
@@ -75,6 +80,22 @@ fn events_keep_their_bytes() {
         ),
         (FromSfu::AnswerRejected { transport, offer_id: 2, reason: "r".to_owned() }, "0bac02020172"),
         (FromSfu::Draining, "07"),
+        (FromSfu::Snapshot { of: 300, part: SnapshotPart::Begin }, "0cac0200"),
+        (FromSfu::Snapshot { of: 300, part: SnapshotPart::Room(RoomId(1)) }, "0cac020101"),
+        (
+            FromSfu::Snapshot {
+                of: 300,
+                part: SnapshotPart::Transport(TransportSnapshot {
+                    transport,
+                    connected: true,
+                    settled: false,
+                    published: vec![track],
+                    wanted: vec![TrackId(8), TrackId(9)],
+                }),
+            },
+            "0cac0202 ac02 01 00 0107 020809",
+        ),
+        (FromSfu::Snapshot { of: 300, part: SnapshotPart::End }, "0cac0203"),
         (
             FromSfu::Speakers { room: RoomId(1), speakers: vec![Speaker { transport, level: 3 }] },
             "080101ac0203",
@@ -105,4 +126,32 @@ fn a_score_has_a_class() {
         assert_eq!(LinkClass::of(score), class, "{score}");
     }
     assert!(Lost < Poor && Poor < Good && Good < Excellent);
+}
+
+#[test]
+fn the_beginning_of_a_connection_keeps_its_bytes() {
+    let resume = Some(Resume { session: 7, received: Received { control: 2, data: 3 } });
+    let hello = Hello { node: "hall".to_owned(), incarnation: 300, capacity: 5, resume };
+    let mut bytes = Vec::new();
+    hello.encode(&mut bytes).unwrap();
+    assert_eq!(hex(&bytes), "0000000d01046 8616c6cac020501070203".replace(' ', ""));
+    assert_eq!(Hello::decode(&bytes[4..]), Ok(hello));
+
+    for (welcome, golden) in [
+        (Welcome::Resumed(Received { control: 2, data: 3 }), "00000003000203"),
+        (Welcome::Fresh { session: 300 }, "0000000301ac02"),
+    ] {
+        let mut bytes = Vec::new();
+        frame::encode(&welcome, &mut bytes).unwrap();
+        assert_eq!(hex(&bytes), golden);
+    }
+    for (item, golden) in [
+        (Item::Message { number: 1, message: ToSfu::OpenRoom { room: RoomId(1) } }, "0000000400010001"),
+        (Item::Received { number: 300 }, "0000000301ac02"),
+    ] {
+        let mut bytes = Vec::new();
+        frame::encode(&item, &mut bytes).unwrap();
+        assert_eq!(hex(&bytes), golden);
+        assert_eq!(frame::decode(&bytes[4..]), Ok(item));
+    }
 }

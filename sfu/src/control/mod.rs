@@ -4,8 +4,10 @@
 //! workers and events for signaling out. All queues are bounded. A signaling service that stops reading its
 //! events stops being read itself, and media goes on; so it must never wait to send without also reading.
 
+mod backoff;
 mod credentials;
 mod offering;
+pub mod quic;
 mod rooms;
 
 use sfu_core::command::Event;

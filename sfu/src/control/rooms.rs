@@ -5,6 +5,8 @@
 //! its receivers, whichever came first from signaling. Ids that are not known (any more) are counted; nothing
 //! that signaling or a client sends is fatal.
 
+mod snapshot;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -97,6 +99,8 @@ pub(super) struct Peer {
     pub(super) negotiation: Offerer,
     /// What the worker knows of the client's side; `None` before it knows the transport.
     remote: Option<RemoteParams>,
+    /// Whether its DTLS handshake is done.
+    connected: bool,
     /// What it has announced and not unpublished.
     published: Vec<Publish>,
     /// What it wants to receive.
@@ -185,6 +189,7 @@ impl Rooms {
             }
             ToSfu::Answer { transport, offer_id, sdp } => self.answered_by_client(transport, offer_id, &sdp),
             ToSfu::RestartIce { transport } => self.restart_ice(transport),
+            ToSfu::TakeSnapshot { of } => self.take_snapshot(of),
         };
         if known.is_none() {
             self.stats.commands_ignored += 1;
@@ -195,6 +200,9 @@ impl Rooms {
     pub(crate) fn handle_event(&mut self, event: Event) {
         let event = match event {
             Event::TransportConnected { transport, srtp_profile } => {
+                if let Some(peer) = self.peers.get_mut(&transport) {
+                    peer.connected = true;
+                }
                 FromSfu::TransportConnected { transport, srtp_profile: srtp_profile.to_owned() }
             }
             Event::TransportClosed { transport, reason } => {
@@ -342,8 +350,8 @@ impl Rooms {
         };
         let negotiation = Offerer::new(config, channels);
         self.unsettled.insert(transport);
-        let peer =
-            Peer { room, worker, negotiation, remote: None, published: Vec::new(), wishes: BTreeSet::new() };
+        let (published, wishes) = (Vec::new(), BTreeSet::new());
+        let peer = Peer { room, worker, negotiation, remote: None, connected: false, published, wishes };
         self.peers.insert(transport, peer);
         Some(())
     }

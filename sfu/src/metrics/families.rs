@@ -2,6 +2,7 @@
 
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use sfu_core::stats::Refusal;
+use sfu_protocol::link::LinkStats;
 
 use crate::control::ControlStats;
 use crate::worker_thread::Snapshot;
@@ -12,12 +13,18 @@ pub(super) struct Counters {
     edge: Snapshot,
     workers: Vec<Snapshot>,
     control: ControlStats,
+    /// None: signaling is in this process.
+    link: Option<LinkStats>,
 }
 
 impl Counters {
-    pub(super) fn new(workers: Vec<Snapshot>, control: ControlStats) -> Self {
+    pub(super) fn new(workers: Vec<Snapshot>, control: ControlStats, link: Option<LinkStats>) -> Self {
         let edge = workers.iter().fold(Snapshot::default(), |sum, &worker| sum + worker);
-        Self { edge, workers, control }
+        Self { edge, workers, control, link }
+    }
+
+    fn link(&self) -> LinkStats {
+        self.link.unwrap_or_default()
     }
 }
 
@@ -25,6 +32,9 @@ impl Counters {
 pub(super) fn all(counters: &Counters) -> Vec<MetricFamily> {
     let mut families = vec![build_info()];
     families.extend(FAMILIES.iter().map(|family| family.at(counters)));
+    if counters.link.is_some() {
+        families.extend(LINK_FAMILIES.iter().map(|family| family.at(counters)));
+    }
     families
 }
 
@@ -70,6 +80,23 @@ const fn by_worker(
 ) -> Family {
     Family { name, help, kind, samples: Samples::ByWorker(value) }
 }
+
+/// The link to signaling in another process.
+const LINK_FAMILIES: &[Family] = &[
+    gauge("lectern_sfu_control_link_up", "Whether signaling is in reach.", |at| at.link().connected.into()),
+    counters("lectern_sfu_control_connections_total", "Connections to signaling.", "outcome", |at| {
+        vec![("fresh", at.link().fresh), ("resumed", at.link().resumed)]
+    }),
+    counters(
+        "lectern_sfu_control_messages_total",
+        "Messages on the control link: sent, received, sent again after a lost connection, dropped.",
+        "what",
+        |at| {
+            let LinkStats { sent, received, replayed, dropped, .. } = at.link();
+            vec![("sent", sent), ("received", received), ("replayed", replayed), ("dropped", dropped)]
+        },
+    ),
+];
 
 const FAMILIES: &[Family] = &[
     // What there is.
@@ -349,7 +376,7 @@ mod tests {
         let mut workers = vec![Snapshot::default(); 2];
         workers[0].udp.oversized = 2;
         workers[1].core.refused.count(Refusal::Oversized);
-        let counters = Counters::new(workers, ControlStats::default());
+        let counters = Counters::new(workers, ControlStats::default(), None);
         let families = all(&counters);
         let refused = families.iter().find(|family| family.name() == "lectern_sfu_refused_datagrams_total");
         let of = |metric: &&Metric| metric.get_label()[0].value() == "oversized";

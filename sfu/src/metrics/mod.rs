@@ -16,6 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
+use sfu_protocol::link::LinkStats;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -33,6 +34,8 @@ pub struct Metrics {
     pub(crate) workers: Workers,
     pub(crate) control: watch::Receiver<ControlStats>,
     pub(crate) phase: watch::Receiver<Phase>,
+    /// The link to signaling in another process.
+    pub(crate) link: Option<watch::Receiver<LinkStats>>,
 }
 
 /// A worker gave no sign of life in `ANSWER_TIME`.
@@ -53,7 +56,13 @@ impl Metrics {
     /// All metrics as they are now, for a page that may hold others too.
     pub async fn gather(&self) -> Result<Vec<MetricFamily>, WorkerSilent> {
         let workers = self.snapshots().await?;
-        Ok(families::all(&Counters::new(workers, *self.control.borrow())))
+        let link = self.link.as_ref().map(|link| *link.borrow());
+        Ok(families::all(&Counters::new(workers, *self.control.borrow(), link)))
+    }
+
+    /// The same with the metrics of a link to signaling in another process.
+    pub fn with_link(self, link: watch::Receiver<LinkStats>) -> Self {
+        Self { link: Some(link), ..self }
     }
 
     /// `/metrics`, `/healthz` (all workers answer) and `/readyz` (they do, and new rooms are welcome).

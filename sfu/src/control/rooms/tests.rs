@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use sfu_core::command::{LinkQuality, Speaker};
+use sfu_protocol::snapshot::{Collector, TransportSnapshot};
 
 use super::*;
 
@@ -384,4 +385,40 @@ fn a_room_opens_on_the_worker_with_the_fewest_transports_and_stays_there() {
     rooms.handle_command(ToSfu::SendData { recipients, channel: "_reliable".to_owned(), bytes: vec![1] });
     let sent: Vec<_> = std::iter::from_fn(|| rooms.poll_command()).map(|(worker, _)| worker).collect();
     assert_eq!(sent, [WorkerIndex(0), WorkerIndex(1)], "each gets its own recipients");
+}
+
+#[test]
+fn a_snapshot_tells_what_there_is_and_what_is_under_way() {
+    let connected = |transport| Event::TransportConnected { transport, srtp_profile: "any" };
+    let take = |rooms: &mut Rooms| {
+        drain(rooms);
+        rooms.handle_command(ToSfu::TakeSnapshot { of: 5 });
+        let mut collector = Collector::new(5);
+        let parts = drain(rooms).1.into_iter().filter_map(|event| match event {
+            FromSfu::Snapshot { of, part } => Some((of, part)),
+            _ => None,
+        });
+        parts.filter_map(|(of, part)| collector.push(of, part)).next().unwrap()
+    };
+    let transport = |transport, connected, settled, published, wanted| TransportSnapshot {
+        transport,
+        connected,
+        settled,
+        published,
+        wanted,
+    };
+    let mut rooms = lesson();
+    rooms.handle_event(connected(TEACHER));
+    let teacher = transport(TEACHER, true, true, vec![VOICE], vec![]);
+    let pupil = |settled| transport(PUPIL, false, settled, vec![], vec![VOICE]);
+    assert_eq!(take(&mut rooms).rooms, [(ROOM, vec![teacher.clone(), pupil(true)])]);
+
+    rooms.handle_command(ToSfu::Unsubscribe { transport: PUPIL, track: VOICE });
+    rooms.handle_command(subscribe(PUPIL, VOICE));
+    assert_eq!(take(&mut rooms).rooms, [(ROOM, vec![teacher, pupil(false)])], "the client has to offer");
+
+    rooms.enter(Phase::Draining);
+    drain(&mut rooms);
+    rooms.handle_command(ToSfu::TakeSnapshot { of: 6 });
+    assert_eq!(drain(&mut rooms).1.last(), Some(&FromSfu::Draining), "who did not hear it hears it now");
 }

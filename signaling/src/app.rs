@@ -23,7 +23,7 @@ use crate::page::Page;
 use crate::rooms::Rooms;
 use crate::server::{AppState, FurtherMetrics, router};
 use crate::service::Service;
-use crate::sfu_link::SfuLink;
+use crate::sfu_link::Links;
 use crate::{addresses, keys};
 
 /// Clients have this long to read their good-bye.
@@ -31,8 +31,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// An SFU that runs, wherever that is.
 pub struct RunningSfu {
-    /// The control link to it.
-    pub link: SfuLink,
+    /// The control link to it, or to all of them.
+    pub links: Links,
+    /// How long a node may be out of reach before others take over. None: the SFU is in this process.
+    pub patience: Option<Duration>,
     /// Its metrics, where it runs in this process.
     pub metrics: Option<FurtherMetrics>,
     /// Ends it in order. Run after the clients have been told.
@@ -81,8 +83,12 @@ impl App {
         let https_addr = https.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
 
         let metrics = Arc::new(Metrics::new());
-        let rooms = Rooms::new(config.limits.clone(), WallClock::system(), keys::random_number());
-        let (service, rooms) = Service::start(rooms, sfu.link, metrics.clone());
+        let (limits, clock, seed) = (config.limits.clone(), WallClock::system(), keys::random_number());
+        let rooms = match sfu.patience {
+            Some(patience) => Rooms::with_nodes(limits, clock, seed, patience),
+            None => Rooms::new(limits, clock, seed),
+        };
+        let (service, rooms) = Service::start(rooms, sfu.links, metrics.clone());
         let ready = Arc::new(AtomicBool::new(true));
         let connections = Connections::new(config.bounds, metrics.clone());
         let router = router(AppState {

@@ -19,7 +19,8 @@ pub fn start(config: &config::Config) -> Result<RunningSfu, sfu::StartError> {
     let (sfu, control) = sfu::start(config)?;
     let metrics = sfu.metrics();
     Ok(RunningSfu {
-        link: SfuLink { commands: control.commands, events: control.events },
+        links: SfuLink { commands: control.commands, events: control.events }.into(),
+        patience: None,
         metrics: Some(Arc::new(move || -> Pin<Box<dyn Future<Output = String> + Send>> {
             Box::pin(render(metrics.clone()))
         })),

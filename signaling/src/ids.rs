@@ -2,7 +2,7 @@
 //!
 //! Clients tell a participant, track or room by its *sid*, text that begins with `PA_`, `TR_` or `RM_`
 //! (`livekit-client` tests for `TR`). Sids must not repeat, but need not be secret: a small generator with a
-//! random seed makes them, and tests choose the seed.
+//! random seed makes them, and tests choose the seed. It also chooses where the SFU's ids begin.
 
 use livekit_protocol::TrackSource;
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
@@ -26,7 +26,10 @@ pub(crate) struct Ids {
 
 impl Ids {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { random: seed, next: 1 }
+        let mut ids = Self { random: seed, next: 0 };
+        // An SFU may still have things of a process before this one: theirs must be others.
+        ids.next = ids.random() >> 1;
+        ids
     }
 
     pub(crate) fn room(&mut self) -> (RoomId, String) {

@@ -107,6 +107,11 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
         fs::create_dir_all(folder)?;
         fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
     }
+    write_secret(path, bytes)
+}
+
+/// Writes a file that only its owner may read into a folder that is there; never leaves half of it.
+pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;

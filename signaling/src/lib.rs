@@ -3,7 +3,7 @@
 //! Clients speak LiveKit's signal protocol, version 1 of its path (one peer connection): protobuf messages
 //! over a WebSocket, [`server`]. The rules are one state machine without sockets and clocks, [`rooms`], whose
 //! parts are the room, the session and the negotiation; the [`service`] runs it. It tells the SFU what to do
-//! over a [`sfu_link::SfuLink`] and never touches media.
+//! over [`sfu_link`] and never touches media; SFUs in processes of their own connect to [`control`].
 
 mod addresses;
 mod api;
@@ -14,6 +14,7 @@ mod client;
 pub mod clock;
 pub mod config;
 pub mod connections;
+pub mod control;
 pub mod data;
 mod departures;
 #[cfg(feature = "embedded-sfu")]
@@ -27,6 +28,7 @@ pub mod limits;
 pub mod listen;
 pub mod metrics;
 mod negotiation;
+pub mod nodes;
 pub mod outbox;
 pub mod page;
 mod people;

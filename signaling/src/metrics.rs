@@ -1,8 +1,8 @@
 //! What the service counts, in Prometheus' text form.
 
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
-use crate::rooms::Census;
+use crate::rooms::Rooms;
 
 /// Counters and gauges, all named `lectern_signaling_*`.
 #[derive(Debug)]
@@ -22,6 +22,10 @@ pub struct Metrics {
     pub connections_refused: IntCounterVec,
     /// Clients dropped because they did not read their messages.
     pub slow_clients: IntCounter,
+    /// SFU nodes in reach.
+    pub nodes: IntGauge,
+    node_up: IntGaugeVec,
+    node_participants: IntGaugeVec,
     rooms: IntGauge,
     participants: IntGauge,
     tracks: IntGauge,
@@ -47,6 +51,9 @@ impl Metrics {
                 &registry,
                 IntCounter::with_opts(opts("slow_clients_total", "Clients dropped for not reading")),
             ),
+            nodes: gauge(&registry, "nodes", "SFU nodes in reach"),
+            node_up: gauges(&registry, "node_up", "Whether an SFU node is in reach"),
+            node_participants: gauges(&registry, "node_participants", "Participants on an SFU node"),
             rooms: gauge(&registry, "rooms", "Open rooms"),
             participants: gauge(&registry, "sessions", "Sessions of participants"),
             tracks: gauge(&registry, "tracks", "Published tracks"),
@@ -54,9 +61,17 @@ impl Metrics {
         }
     }
 
-    /// Notes how many rooms, sessions and tracks there are now.
-    pub fn observe(&self, census: Census) {
+    /// Notes how many nodes, rooms, sessions and tracks there are now.
+    pub fn observe(&self, all: &Rooms) {
+        let census = all.census();
         let set = |gauge: &IntGauge, value: usize| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let mut nodes = 0;
+        for (name, up, load) in all.node_loads() {
+            nodes += usize::from(up);
+            set(&self.node_up.with_label_values(&[name]), up.into());
+            set(&self.node_participants.with_label_values(&[name]), load.participants);
+        }
+        set(&self.nodes, nodes);
         set(&self.rooms, census.rooms);
         set(&self.participants, census.participants);
         set(&self.tracks, census.tracks);
@@ -88,6 +103,10 @@ fn counters(registry: &Registry, name: &str, help: &str, label: &str) -> IntCoun
 
 fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     registered(registry, IntGauge::with_opts(opts(name, help)))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(opts(name, help), &["node"]))
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(

@@ -66,6 +66,11 @@ impl Negotiation {
         self.needed(missing).filter(|lines| *lines != Lines::default())
     }
 
+    /// Whether an offer waits for its answer, or the client will be asked for one.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.waiting > 0 || self.held.is_some()
+    }
+
     /// The SFU rejected an offer. Returns whether there has ever been an answer.
     pub(crate) fn rejected(&mut self) -> bool {
         self.waiting = self.waiting.saturating_sub(1);

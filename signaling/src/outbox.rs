@@ -7,6 +7,7 @@ use livekit_protocol::{DisconnectReason, LeaveRequest, leave_request};
 use sfu_protocol::control::ToSfu;
 
 use crate::ids::SocketId;
+use crate::nodes::NodeId;
 
 /// One thing to be done, in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,14 +24,22 @@ pub enum Output {
         /// Its WebSocket.
         socket: SocketId,
     },
-    /// Sends a command to the SFU.
-    ToSfu(ToSfu),
+    /// Sends a command to an SFU.
+    ToSfu(NodeId, ToSfu),
 }
 
 /// Collects outputs until the shell takes them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Outbox {
     queue: VecDeque<Output>,
+    /// The node of the room that is spoken of.
+    node: NodeId,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { queue: VecDeque::new(), node: NodeId::LOCAL }
+    }
 }
 
 impl Outbox {
@@ -53,8 +62,13 @@ impl Outbox {
         self.close(socket);
     }
 
+    /// Further commands go to this node.
+    pub(crate) fn direct(&mut self, node: NodeId) {
+        self.node = node;
+    }
+
     pub(crate) fn command(&mut self, command: ToSfu) {
-        self.queue.push_back(Output::ToSfu(command));
+        self.queue.push_back(Output::ToSfu(self.node, command));
     }
 
     pub(crate) fn pop(&mut self) -> Option<Output> {

@@ -18,6 +18,7 @@ use crate::data::{self, Channel, DataError};
 use crate::departures::{Departure, Departures};
 use crate::ids::SocketId;
 use crate::limits::{MAX_WISHES, PING_INTERVAL, PING_TIMEOUT};
+use crate::nodes::NodeId;
 use crate::outbox::Farewell;
 use crate::people::Speakers;
 use crate::session::{Context, Reaction, Session, Wanted};
@@ -32,6 +33,8 @@ const PROTOCOL: i32 = 16;
 #[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) id: RoomId,
+    /// Where its media is.
+    pub(crate) node: NodeId,
     sid: String,
     pub(crate) name: String,
     created_millis: i64,
@@ -46,11 +49,12 @@ pub(crate) struct Room {
 
 impl Room {
     /// Opens a room, here and at the SFU.
-    pub(crate) fn open(name: String, context: &mut Context<'_>) -> Self {
+    pub(crate) fn open(name: String, node: NodeId, context: &mut Context<'_>) -> Self {
         let (id, sid) = context.ids.room();
         context.out.command(ToSfu::OpenRoom { room: id });
         Self {
             id,
+            node,
             sid,
             name,
             created_millis: context.unix_millis,

@@ -3,6 +3,8 @@
 //! Contract: call a method that takes `now`, then [`Rooms::poll_output`] until it returns `None`, then sleep
 //! until [`Rooms::poll_timeout`] or the next input.
 
+mod resync;
+
 use std::collections::HashMap;
 use std::time::Instant;
 
@@ -17,6 +19,7 @@ use crate::data::DataError;
 use crate::ids::{Ids, SocketId};
 use crate::limits::{Limits, MAX_TOKEN_NAME_BYTES, PING_TIMEOUT};
 use crate::negotiation::Lines;
+use crate::nodes::Nodes;
 use crate::outbox::{Farewell, Outbox, Output};
 use crate::people::LinkReport;
 use crate::profile::Profile;
@@ -41,6 +44,7 @@ pub struct Rooms {
     /// this time it is only looked which are due.
     wake: Option<Instant>,
     draining: bool,
+    nodes: Nodes,
     out: Outbox,
 }
 
@@ -87,8 +91,10 @@ pub enum JoinRefused {
     TooManyRooms,
     /// A name, the metadata or the attributes in the token are too long.
     TooLong,
-    /// The server is stopping.
+    /// The server, or the node that has the room, is stopping.
     Draining,
+    /// There is no SFU in reach that takes a room.
+    NoNode,
 }
 
 impl JoinRefused {
@@ -100,6 +106,7 @@ impl JoinRefused {
             Self::TooManyRooms => "too_many_rooms",
             Self::TooLong => "too_long",
             Self::Draining => "draining",
+            Self::NoNode => "no_node",
         }
     }
 
@@ -109,7 +116,7 @@ impl JoinRefused {
             Self::RoomFull | Self::TooManyRooms | Self::TooLong => {
                 Farewell::Final(DisconnectReason::JoinFailure)
             }
-            Self::Draining => Farewell::JoinAgain(DisconnectReason::ServerShutdown),
+            Self::Draining | Self::NoNode => Farewell::JoinAgain(DisconnectReason::ServerShutdown),
         }
     }
 }
@@ -139,6 +146,7 @@ impl Rooms {
             sockets: HashMap::new(),
             wake: None,
             draining: false,
+            nodes: Nodes::local(),
             out: Outbox::default(),
         }
     }
@@ -171,6 +179,9 @@ impl Rooms {
         }
         let profile = Profile::new(claims, &mut request).ok_or(JoinRefused::TooLong)?;
         let room_id = self.room_named(now, name)?;
+        if self.nodes.is_draining(self.rooms[&room_id].node) {
+            return Err(JoinRefused::Draining);
+        }
 
         let former = self.rooms[&room_id].with_identity(&profile.identity);
         if former.is_none() && self.rooms[&room_id].len() >= self.limits.participants {
@@ -228,7 +239,9 @@ impl Rooms {
         if self.rooms.len() >= self.limits.rooms {
             return Err(JoinRefused::TooManyRooms);
         }
-        let room = Room::open(name.clone(), &mut self.context(now));
+        let node = self.nodes.place(&self.loads()).ok_or(JoinRefused::NoNode)?;
+        self.out.direct(node);
+        let room = Room::open(name.clone(), node, &mut self.context(now));
         let (id, closes) = (room.id, room.closes);
         self.by_name.insert(name, id);
         self.rooms.insert(id, room);
@@ -373,6 +386,7 @@ impl Rooms {
         if self.wake.is_none_or(|wake| now < wake) {
             return;
         }
+        self.handle_node_timeout(now);
         let due: Vec<_> = self
             .rooms
             .values()
@@ -394,7 +408,8 @@ impl Rooms {
             self.close_room(id);
         }
         let sessions = self.rooms.values().flat_map(Room::sessions).map(|session| session.deadline);
-        self.wake = sessions.chain(self.rooms.values().filter_map(|room| room.closes)).min();
+        let rooms = self.rooms.values().filter_map(|room| room.closes);
+        self.wake = sessions.chain(rooms).chain(self.nodes.poll_timeout()).min();
     }
 
     /// The next thing to do.
@@ -414,6 +429,7 @@ impl Rooms {
     fn close_room(&mut self, id: RoomId) {
         if let Some(room) = self.rooms.remove(&id) {
             self.by_name.remove(&room.name);
+            self.out.direct(room.node);
             self.out.command(ToSfu::CloseRoom { room: id });
         }
     }
@@ -455,6 +471,8 @@ impl Rooms {
     }
 
     fn room(&mut self, now: Instant, id: RoomId) -> Option<(&mut Room, Context<'_>)> {
+        let room = self.rooms.get_mut(&id)?;
+        self.out.direct(room.node);
         let context = Context {
             now,
             unix_millis: self.clock.unix_millis(now),
@@ -462,7 +480,7 @@ impl Rooms {
             ids: &mut self.ids,
             out: &mut self.out,
         };
-        Some((self.rooms.get_mut(&id)?, context))
+        Some((room, context))
     }
 
     fn context(&mut self, now: Instant) -> Context<'_> {

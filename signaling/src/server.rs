@@ -223,9 +223,11 @@ async fn asset(State(state): State<AppState>, Path(name): Path<String>, headers:
 }
 
 async fn readyz(State(state): State<AppState>) -> Response {
-    match state.ready.load(std::sync::atomic::Ordering::Relaxed) {
-        true => "ready\n".into_response(),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
+    let serving = state.ready.load(std::sync::atomic::Ordering::Relaxed);
+    match (serving, state.metrics.nodes.get()) {
+        (true, 1..) => "ready\n".into_response(),
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "no SFU in reach\n").into_response(),
+        (false, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n").into_response(),
     }
 }
 

@@ -4,13 +4,13 @@
 //! is dropped. Commands that the SFU does not take yet wait in a bounded backlog; while it is long, clients are
 //! not read, but events are, so that the two sides never wait for each other.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use livekit_protocol::{JoinRequest, SignalRequest, SignalResponse};
-use sfu_protocol::control::{FromSfu, ToSfu};
+use sfu_protocol::control::FromSfu;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -20,19 +20,17 @@ use crate::auth::Claims;
 use crate::ids::SocketId;
 use crate::limits::CLIENT_QUEUE;
 use crate::metrics::Metrics;
+use crate::nodes::{NodeEvent, NodeId};
 use crate::outbox::Output;
 use crate::protocol::Protocol;
 use crate::rooms::{Admission, Rooms};
-use crate::sfu_link::SfuLink;
+use crate::sfu_link::{Lines, Links, Next};
 
 /// Inputs of all clients that wait.
 const INPUT_QUEUE: usize = 1024;
 
 /// Commands that may wait for the SFU before clients have to wait too.
 const BACKLOG: usize = 1024;
-
-/// Beyond this many waiting commands data messages are dropped: chat may pause, control must not.
-const DATA_BACKLOG: usize = 2 * BACKLOG;
 
 /// A handle on the running service.
 #[derive(Clone, Debug)]
@@ -64,16 +62,11 @@ enum Input {
 
 impl Service {
     /// Starts the task. It ends with [`Self::shut_down`], or when the SFU has gone.
-    pub fn start(rooms: Rooms, link: SfuLink, metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
+    pub fn start(rooms: Rooms, links: impl Into<Links>, metrics: Arc<Metrics>) -> (Self, JoinHandle<()>) {
         let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
-        let task = Task {
-            rooms,
-            commands: link.commands,
-            clients: HashMap::new(),
-            backlog: VecDeque::new(),
-            metrics,
-        };
-        let running = tokio::spawn(task.run(queue, link.events));
+        let task = Task { rooms, lines: Lines::new(links.into()), clients: HashMap::new(), metrics };
+        task.metrics.observe(&task.rooms);
+        let running = tokio::spawn(task.run(queue));
         (Self { inputs, next_socket: Arc::new(AtomicU64::new(1)) }, running)
     }
 
@@ -101,7 +94,8 @@ impl Service {
         self.send(Input::Lost { socket }).await
     }
 
-    /// Says good-bye to all clients and lets the SFU's transports go; returns when the commands have left.
+    /// Says good-bye to all clients and lets the SFU's transports go; returns when the commands have left. Where
+    /// the SFUs are in other processes, clients are let go without a word: their media goes on meanwhile.
     pub async fn shut_down(&self) -> Result<(), Stopped> {
         let (done, finished) = oneshot::channel();
         self.send(Input::ShutDown { done }).await?;
@@ -115,32 +109,29 @@ impl Service {
 
 struct Task {
     rooms: Rooms,
-    commands: mpsc::Sender<ToSfu>,
+    lines: Lines,
     clients: HashMap<SocketId, mpsc::Sender<SignalResponse>>,
-    backlog: VecDeque<ToSfu>,
     metrics: Arc<Metrics>,
 }
 
 impl Task {
-    async fn run(mut self, mut inputs: mpsc::Receiver<Input>, mut events: mpsc::Receiver<FromSfu>) {
-        let commands = self.commands.clone();
+    async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let mut stopping: Option<oneshot::Sender<()>> = None;
-        while stopping.is_none() || !self.backlog.is_empty() {
+        while stopping.is_none() || self.lines.backlog() > 0 {
             let wake = self.rooms.poll_timeout();
+            let backlog = self.lines.backlog();
             tokio::select! {
-                permit = commands.reserve(), if !self.backlog.is_empty() => {
-                    let Ok(permit) = permit else { break };
-                    if let Some(command) = self.backlog.pop_front() {
-                        permit.send(command);
-                    }
-                }
-                event = events.recv() => match event {
-                    Some(event) => self.handle_event(event),
-                    None => break,
+                next = self.lines.next() => match next {
+                    Next::Event(node, event) => self.handle_event(node, event),
+                    Next::Sent => {}
+                    Next::Ended => break,
                 },
-                input = inputs.recv(), if stopping.is_none() && self.backlog.len() < BACKLOG => match input {
+                input = inputs.recv(), if stopping.is_none() && backlog < BACKLOG => match input {
                     Some(Input::ShutDown { done }) => {
-                        self.rooms.shut_down(Instant::now());
+                        match self.lines.are_elsewhere() {
+                            true => self.rooms.suspend(),
+                            false => self.rooms.shut_down(Instant::now()),
+                        }
                         stopping = Some(done);
                     }
                     Some(input) => self.handle_input(input),
@@ -182,18 +173,25 @@ impl Task {
         }
     }
 
-    fn handle_event(&mut self, event: FromSfu) {
+    fn handle_event(&mut self, node: NodeId, event: NodeEvent) {
         match &event {
-            FromSfu::OfferRejected { transport, reason, .. } => warn!(%transport, reason, "offer rejected"),
-            FromSfu::AnswerRejected { transport, reason, .. } => warn!(%transport, reason, "answer rejected"),
-            FromSfu::TransportConnected { transport, srtp_profile } => {
+            NodeEvent::Said(FromSfu::OfferRejected { transport, reason, .. }) => {
+                warn!(%transport, reason, "offer rejected");
+            }
+            NodeEvent::Said(FromSfu::AnswerRejected { transport, reason, .. }) => {
+                warn!(%transport, reason, "answer rejected");
+            }
+            NodeEvent::Said(FromSfu::TransportConnected { transport, srtp_profile }) => {
                 info!(%transport, srtp_profile, "transport connected");
             }
-            FromSfu::TransportClosed { transport, reason } => info!(%transport, ?reason, "transport closed"),
+            NodeEvent::Said(FromSfu::TransportClosed { transport, reason }) => {
+                info!(%transport, ?reason, "transport closed");
+            }
+            NodeEvent::Up { name, snapshot, .. } => info!(name, rooms = snapshot.rooms.len(), "node"),
             _ => {}
         }
-        let is_data = matches!(event, FromSfu::Data { .. });
-        match self.rooms.handle_sfu(Instant::now(), event) {
+        let is_data = matches!(event, NodeEvent::Said(FromSfu::Data { .. }));
+        match self.rooms.handle_node(Instant::now(), node, event) {
             Ok(()) if is_data => self.metrics.data.with_label_values(&["relayed"]).inc(),
             Ok(()) => {}
             Err(error) => self.metrics.data.with_label_values(&[error.label()]).inc(),
@@ -210,26 +208,14 @@ impl Task {
                 Output::Close { socket } => {
                     self.clients.remove(&socket);
                 }
-                Output::ToSfu(ToSfu::SendData { .. }) if self.backlog.len() >= DATA_BACKLOG => {
-                    self.metrics.data.with_label_values(&["backlog"]).inc();
+                Output::ToSfu(node, command) => {
+                    if self.lines.send(node, command).is_err() {
+                        self.metrics.data.with_label_values(&["backlog"]).inc();
+                    }
                 }
-                Output::ToSfu(command) => self.command(command),
             }
         }
-        self.metrics.observe(self.rooms.census());
-    }
-
-    fn command(&mut self, command: ToSfu) {
-        if !self.backlog.is_empty() {
-            self.backlog.push_back(command);
-            return;
-        }
-        match self.commands.try_send(command) {
-            Ok(()) => {}
-            Err(TrySendError::Full(command) | TrySendError::Closed(command)) => {
-                self.backlog.push_back(command);
-            }
-        }
+        self.metrics.observe(&self.rooms);
     }
 
     fn tell(&mut self, socket: SocketId, response: SignalResponse) {

@@ -4,6 +4,8 @@
 //! concerns the others in the room is returned as a [`Reaction`] for the room to carry out. The session
 //! outlives its WebSocket for a while, so that a short outage stops no media.
 
+mod agreement;
+
 use std::collections::HashMap;
 use std::time::Instant;
 

@@ -67,7 +67,7 @@ impl Lesson {
             match output {
                 Output::ToClient { socket, message } => self.told.entry(socket).or_default().push(*message),
                 Output::Close { socket } => self.closed.push(socket),
-                Output::ToSfu(command) => self.commands.push(command),
+                Output::ToSfu(_, command) => self.commands.push(command),
             }
         }
     }
@@ -98,6 +98,15 @@ impl Lesson {
         let socket = self.join(number, grant(), offering()).unwrap();
         self.answer(socket, &[]);
         socket
+    }
+
+    /// The room that was opened first.
+    fn room(&self) -> RoomId {
+        let opened = self.commands.iter().find_map(|command| match command {
+            ToSfu::OpenRoom { room } => Some(*room),
+            _ => None,
+        });
+        opened.expect("somebody has joined")
     }
 
     fn ask(&mut self, socket: SocketId, request: Request) {
@@ -560,12 +569,8 @@ fn clients_are_told_what_changed_about_who_speaks() {
     let (ana, ben) = (lesson.enter(1), lesson.enter(2));
     let deaf = lesson.join(3, VideoGrant { can_subscribe: Some(false), ..grant() }, offering()).unwrap();
     let hidden = lesson.join(4, VideoGrant { hidden: true, ..grant() }, offering()).unwrap();
-    let room = lesson
-        .commands(|command| match command {
-            ToSfu::OpenRoom { room } => Some(room),
-            _ => None,
-        })
-        .remove(0);
+    let room = lesson.room();
+    lesson.commands.clear();
     let [a, b, h] = [ana, ben, hidden].map(|socket| lesson.transports[&socket]);
     let sids = [ana, ben].map(|socket| {
         let joined = lesson.take(socket, |message| match message {
@@ -602,12 +607,8 @@ fn clients_are_told_how_good_the_links_are() {
     let mut lesson = Lesson::new();
     let (ana, ben) = (lesson.enter(1), lesson.enter(2));
     let hidden = lesson.join(3, VideoGrant { hidden: true, ..grant() }, offering()).unwrap();
-    let room = lesson
-        .commands(|command| match command {
-            ToSfu::OpenRoom { room } => Some(room),
-            _ => None,
-        })
-        .remove(0);
+    let room = lesson.room();
+    lesson.commands.clear();
     lesson.told.clear();
     let scores =
         [(lesson.transports[&ana], 100), (lesson.transports[&ben], 20), (lesson.transports[&hidden], 50)];

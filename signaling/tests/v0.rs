@@ -27,8 +27,6 @@ use signaling::outbox::Output;
 use signaling::protocol::Protocol;
 use signaling::rooms::{Admission, Rooms};
 
-const ROOM: RoomId = RoomId(1);
-
 /// A client, and the transports that it was given.
 #[derive(Clone, Copy)]
 struct Client {
@@ -58,7 +56,7 @@ impl Lesson {
             match output {
                 Output::ToClient { socket, message } => self.told.entry(socket).or_default().push(*message),
                 Output::Close { socket } => self.closed.push(socket),
-                Output::ToSfu(command) => self.commands.push(command),
+                Output::ToSfu(_, command) => self.commands.push(command),
             }
         }
     }
@@ -83,6 +81,15 @@ impl Lesson {
         let receives_on = *opened.last().unwrap();
         let sends_on = if protocol == Protocol::V0 { opened[opened.len() - 2] } else { receives_on };
         Client { socket, sends_on, receives_on }
+    }
+
+    /// The room that was opened first.
+    fn room(&self) -> RoomId {
+        let opened = self.commands.iter().find_map(|command| match command {
+            ToSfu::OpenRoom { room } => Some(*room),
+            _ => None,
+        });
+        opened.expect("somebody has joined")
     }
 
     fn ask(&mut self, client: Client, request: Request) {
@@ -163,10 +170,10 @@ fn a_join_makes_two_transports_on_one_link_and_says_which_is_primary() {
         _ => None,
     });
     let channels = [("_reliable".into(), Delivery::Reliable), ("_lossy".into(), Delivery::Lossy)];
-    let link = opened[0].2.clone();
+    let (room, link) = (opened[0].0, opened[0].2.clone());
     assert_eq!(
         opened,
-        [(ROOM, ana.sends_on, link.clone(), vec![]), (ROOM, ana.receives_on, link, channels.to_vec())]
+        [(room, ana.sends_on, link.clone(), vec![]), (room, ana.receives_on, link, channels.to_vec())]
     );
     let first = lesson.told[&ana.socket][0].clone();
     let Response::Join(JoinResponse { subscriber_primary, fast_publish, .. }) = first else {
@@ -290,12 +297,13 @@ fn data_comes_from_one_connection_and_goes_to_the_other() {
 fn a_link_is_as_good_as_the_worse_of_both_connections() {
     let mut lesson = Lesson::new();
     let ana = lesson.join(1, Protocol::V0);
+    let room = lesson.room();
     let mut report = |links: &[(TransportId, u8)]| {
         let links = links
             .iter()
             .map(|&(transport, score)| LinkQuality { transport, score, loss: 0, rtt_ms: None })
             .collect();
-        lesson.sfu(FromSfu::LinkQuality { room: ROOM, links });
+        lesson.sfu(FromSfu::LinkQuality { room, links });
         lesson.take(ana, |message| match message {
             Response::ConnectionQuality(update) => {
                 Some(update.updates.into_iter().map(|info| info.quality()).collect::<Vec<_>>())

@@ -321,7 +321,7 @@ fn a_client_that_is_back_learns_who_speaks_and_who_has_stopped() {
     for socket in [ana, carl] {
         lesson.publish(socket, camera());
     }
-    let room = RoomId(1);
+    let room = lesson.room();
     let loud = |transport| Speaker { transport, level: 8 };
     let [a, c] = [ana, carl].map(|socket| lesson.transports[&socket]);
     lesson.sfu(FromSfu::Speakers { room, speakers: vec![loud(a)] }).unwrap();

@@ -159,6 +159,14 @@ impl Client {
         }
     }
 
+    /// From now on media goes on when signaling is lost without a word, as with a browser that tries to reach it
+    /// again. Until then its loss ends the client.
+    pub async fn outlast_signaling(&self) -> Result<(), ClientError> {
+        let (taken, known) = oneshot::channel();
+        self.command(Command::OutlastSignaling { taken }).await?;
+        known.await.map_err(|_| self.gone())
+    }
+
     /// Mutes a track of ours, or lets it be heard again.
     pub async fn set_muted(&self, track: &PublishedTrack, muted: bool) -> Result<(), ClientError> {
         track.muting.send_replace(muted);

@@ -24,6 +24,7 @@ use crate::seed;
 pub(super) enum Command {
     Publish { publication: Publication, reply: oneshot::Sender<Result<PublishedTrack, ClientError>> },
     Mute { sid: String, muted: bool },
+    OutlastSignaling { taken: oneshot::Sender<()> },
     Leave { left: oneshot::Sender<()> },
 }
 
@@ -42,6 +43,8 @@ pub(super) struct Session {
     /// By sid: a moderator may mute them.
     muting: HashMap<String, watch::Sender<bool>>,
     senders: JoinSet<()>,
+    /// Whether media goes on without signaling.
+    outlasts: bool,
 }
 
 /// One offer at a time (RFC 3264 §4).
@@ -102,6 +105,7 @@ impl Session {
             outgoing: Vec::new(),
             muting: HashMap::new(),
             senders: JoinSet::new(),
+            outlasts: false,
         }
     }
 
@@ -110,6 +114,12 @@ impl Session {
         let end = match self.serve(ping, patience).await {
             Ok(never) => match never {},
             Err(end) => end,
+        };
+        let end = match end {
+            End::Error(ClientError::Signal(_) | ClientError::Timeout(_)) if self.outlasts => {
+                self.outlast().await
+            }
+            end => end,
         };
         if !matches!(end, End::Error(_)) {
             let leave = proto::LeaveRequest {
@@ -161,6 +171,17 @@ impl Session {
         }
     }
 
+    /// Without signaling: until the owner leaves or goes away.
+    async fn outlast(&mut self) -> End {
+        loop {
+            match self.commands.recv().await {
+                Some(Command::Leave { left }) => return End::Left(left),
+                Some(_) => {}
+                None => return End::OwnerGone,
+            }
+        }
+    }
+
     async fn handle_command(&mut self, command: Command) -> Result<(), End> {
         match command {
             Command::Publish { publication, reply } => {
@@ -171,6 +192,11 @@ impl Session {
             }
             Command::Mute { sid, muted } => {
                 self.signal.send(ToServer::Mute(proto::MuteTrackRequest { sid, muted })).await?;
+            }
+            Command::OutlastSignaling { taken } => {
+                self.outlasts = true;
+                // Who asked may have gone meanwhile.
+                taken.send(()).ok();
             }
             Command::Leave { .. } => unreachable!("leaving is handled where commands arrive"),
         }

@@ -37,7 +37,9 @@ impl AgreedCodec {
                 && parameter(media, rtx, "apt").is_some_and(|apt| apt.parse() == Ok(pt))
         });
         let feedback = |wanted: &str| has_feedback(media, pt, wanted);
-        let params = CodecParams { codec, pt, rtx_pt, nack: feedback("nack"), pli: feedback("nack pli") };
+        // Browsers never offer NACK for Opus, and yet ask and answer for what is missing once the answer has it.
+        let nack = feedback("nack") || codec == Codec::Opus;
+        let params = CodecParams { codec, pt, rtx_pt, nack, pli: feedback("nack pli") };
         let format = (codec == Codec::Opus).then(|| opus_format(media, pt));
         let dtx = format.as_ref().and_then(|_| parameter(media, pt, "usedtx")).map(|value| value == "1");
         Some(Self { params, fir: feedback("ccm fir"), transport_cc: feedback("transport-cc"), format, dtx })
@@ -137,6 +139,14 @@ mod tests {
     fn a_codec_outside_the_m_line_is_not_offered() {
         let text = VIDEO.replace("98 99 96 97", "98 99");
         assert_eq!(AgreedCodec::choose(&parse_media(&text), MediaKind::Video), None);
+    }
+
+    #[test]
+    fn lost_sound_is_asked_for_although_browsers_do_not_offer_it() {
+        let text =
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n";
+        let agreed = AgreedCodec::choose(&parse_media(text), MediaKind::Audio).expect("Opus is offered");
+        assert!(agreed.params.nack);
     }
 
     #[test]

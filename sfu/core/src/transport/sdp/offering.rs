@@ -307,7 +307,7 @@ impl Carried {
 fn line(index: usize, kind: MediaKind) -> OfferedLine {
     let (media, codec, extensions): (_, _, &[Extension]) = match kind {
         MediaKind::Audio => {
-            let params = CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: false, pli: false };
+            let params = CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
             let format = Some("minptime=10;useinbandfec=1".to_owned());
             let codec = AgreedCodec { params, fir: false, transport_cc: true, format, dtx: None };
             ("audio", codec, &[Extension::Mid, Extension::AudioLevel, Extension::TransportCc])

@@ -41,7 +41,7 @@ web: $(WEB)/dist/index.html ## Build the classroom page
 
 browser-test: setup-browsers web ## Run the browser tests alone
 	@echo "==> Building Lectern (profile $(PROFILE))"
-	@cargo build --profile $(PROFILE) --package signaling --bin lectern
+	@cargo build --profile $(PROFILE) --package signaling --package sfu --package loadtest --bins
 	@LECTERN="$(CURDIR)/$(BINARIES)/lectern" $(NPM) run --silent e2e
 
 # RUSTC_BOOTSTRAP lets the stable toolchain use the sanitizers' flags. `make test` replays the corpora without any.

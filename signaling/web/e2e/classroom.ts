@@ -8,7 +8,6 @@ const FLAGS = [
   '--disable-quic',
   // Two cameras, so that one can be changed for the other.
   '--use-fake-device-for-media-stream=device-count=2',
-  '--use-fake-ui-for-media-stream',
   // The server is on this machine: without this, Chromium offers and takes no 127.0.0.1 candidates.
   '--allow-loopback-in-peer-connection',
   '--no-first-run',
@@ -18,11 +17,18 @@ const FLAGS = [
   '--disable-gpu',
 ];
 
-/** Starts the browser that all tests share; each page has a context of its own. */
-export function startBrowser(): Promise<Browser> {
+/** Starts the browser that all tests of a file share; each page has a context of its own. */
+export function startBrowser(slides: Slides = 'pattern'): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-  return chromium.launch({ executablePath, args: FLAGS, chromiumSandbox: false });
+  const args = [...FLAGS, slides === 'pattern' ? FAKE_UI : `${CHOOSE_TAB}=${slides.tab}`];
+  return chromium.launch({ executablePath, args, chromiumSandbox: false });
 }
+
+/** What is captured when slides are shared: Chromium's test pattern, or the tab of this title. */
+export type Slides = 'pattern' | { tab: string };
+
+const FAKE_UI = '--use-fake-ui-for-media-stream';
+const CHOOSE_TAB = '--auto-select-tab-capture-source-by-title';
 
 /** The links of a lesson. */
 export interface Links {
@@ -42,6 +48,33 @@ export async function makeLesson(origin: string, schools: string[] = []): Promis
   return (await answer.json()) as Links;
 }
 
+/** Runs in the page before its own scripts: `window.connections` are its peer connections, for their statistics. */
+export function keepConnections(): void {
+  const Native = RTCPeerConnection;
+  const connections: RTCPeerConnection[] = [];
+  Object.assign(window, {
+    connections,
+    RTCPeerConnection: class extends Native {
+      constructor(configuration?: RTCConfiguration) {
+        super(configuration);
+        connections.push(this);
+      }
+    },
+  });
+}
+
+/** Runs in the page: its statistics of one type, over all of its peer connections. */
+export async function statsOf(type: string): Promise<Record<string, unknown>[]> {
+  const found: Record<string, unknown>[] = [];
+  const { connections } = window as unknown as { connections: RTCPeerConnection[] };
+  for (const connection of connections) {
+    for (const report of (await connection.getStats()).values()) {
+      if (report.type === type) found.push(report);
+    }
+  }
+  return found;
+}
+
 /** One person's or class's page. */
 export class Visitor {
   private constructor(
@@ -54,19 +87,8 @@ export class Visitor {
     const context = await browser.newContext({ viewport: { width: 1280, height: 720 } });
     t.after(() => context.close());
     context.setDefaultTimeout(PATIENCE_MS);
-    await context.addInitScript(() => {
-      const Native = RTCPeerConnection;
-      const connections: RTCPeerConnection[] = [];
-      Object.assign(window, {
-        connections,
-        RTCPeerConnection: class extends Native {
-          constructor(configuration?: RTCConfiguration) {
-            super(configuration);
-            connections.push(this);
-          }
-        },
-      });
-    });
+    await context.grantPermissions(['camera', 'microphone']);
+    await context.addInitScript(keepConnections);
     const page = await context.newPage();
     const errors: string[] = [];
     page.on('pageerror', (error) => errors.push(error.message));
@@ -112,8 +134,7 @@ export class Visitor {
 
   /** What the page has received as sound so far, as energy (webrtc-stats `totalAudioEnergy`). */
   async soundEnergy(): Promise<number> {
-    const inbound = await this.stats('inbound-rtp');
-    return inbound.reduce((sum, report) => sum + Number(report['totalAudioEnergy'] ?? 0), 0);
+    return this.sum('inbound-rtp', 'totalAudioEnergy');
   }
 
   /** Waits until sound that is not silence arrives. */
@@ -133,17 +154,21 @@ export class Visitor {
     });
   }
 
+  /** Ends the page as a crash does: it says goodbye to nobody. */
+  async crash(): Promise<void> {
+    const devtools = await this.page.context().newCDPSession(this.page);
+    // There is nobody left to answer.
+    void devtools.send('Page.crash').catch(() => {});
+  }
+
+  /** A number over all of the page's statistics of one type. */
+  async sum(type: string, name: string): Promise<number> {
+    const reports = await this.stats(type);
+    return reports.reduce((sum, report) => sum + Number(report[name] ?? 0), 0);
+  }
+
   /** The page's statistics of one type, over all of its peer connections. */
   async stats(type: string): Promise<Record<string, unknown>[]> {
-    return this.page.evaluate(async (type) => {
-      const found: Record<string, unknown>[] = [];
-      const { connections } = window as unknown as { connections: RTCPeerConnection[] };
-      for (const connection of connections) {
-        for (const report of (await connection.getStats()).values()) {
-          if (report.type === type) found.push(report);
-        }
-      }
-      return found;
-    }, type);
+    return this.page.evaluate(statsOf, type);
   }
 }

@@ -1,40 +1,63 @@
-import { spawn, type ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually } from './eventually.js';
+import { Program, binary, freeTcp, freeUdp } from './processes.js';
 
-/** A running `lectern` with ports and a state folder of its own. */
+/** How the server under test is run. */
+export interface Shape {
+  /** Media workers. Default: what the server chooses. */
+  workers?: number;
+  /** Signaling and SFU as one process (the default), or as services of their own. */
+  services?: 'together' | 'apart';
+}
+
+/** What else a test wants of its server. */
+export interface ServerOptions extends Shape {
+  /** UDP port of media. Default: any free one. */
+  mediaPort?: number;
+  /** More flags of signaling. */
+  flags?: string[];
+  /** More flags of the SFU. */
+  sfuFlags?: string[];
+}
+
+/** A running Lectern with ports and a state folder of its own. */
 export class Server {
   private constructor(
     readonly origin: string,
-    private readonly process: ChildProcess,
+    /** What the clients connect to; ending it leaves the media of a server whose services are apart. */
+    private readonly signaling: Program,
+    private readonly sfu: Program | undefined,
     private readonly state: string,
   ) {}
 
-  /** Starts the binary that the environment variable LECTERN names and waits until it serves. */
-  static async start(): Promise<Server> {
-    const binary = process.env['LECTERN'];
-    if (binary === undefined)
-      throw new Error('set LECTERN to the binary to test, or run `make browser-test`');
-    const port = await freeTcp();
+  /** Starts the build that the environment variable LECTERN names and waits until it serves. */
+  static async start(options: ServerOptions = {}): Promise<Server> {
     const state = await mkdtemp(join(tmpdir(), 'lectern-e2e-'));
+    const port = await freeTcp();
     const flags = [
       `--http-bind=127.0.0.1:${port}`,
       '--https=false',
-      '--udp-bind=0.0.0.0:0',
       `--state-dir=${state}`,
-      '--drain-deadline-s=0',
       '--log-filter=warn',
+      ...(options.flags ?? []),
     ];
-    const child = spawn(binary, flags, { stdio: ['ignore', 'inherit', 'inherit'] });
-    await once(child, 'spawn');
-    const server = new Server(`http://localhost:${port}`, child, state);
+    const sfuFlags = [
+      `--udp-bind=0.0.0.0:${options.mediaPort ?? 0}`,
+      '--drain-deadline-s=0',
+      ...(options.workers === undefined ? [] : [`--workers=${options.workers}`]),
+      ...(options.sfuFlags ?? []),
+    ];
+    const programs =
+      options.services === 'apart'
+        ? await startApart(flags, sfuFlags, state)
+        : { signaling: await Program.start(binary('lectern'), [...flags, ...sfuFlags]), sfu: undefined };
+    const server = new Server(`http://localhost:${port}`, programs.signaling, programs.sfu, state);
     try {
       await eventually('the server answers', async () => {
-        if (child.exitCode !== null) throw new Error(`${binary} ended with ${child.exitCode}`);
+        programs.signaling.assertRunning();
+        programs.sfu?.assertRunning();
         return (await fetch(`${server.origin}/readyz`).catch(() => null))?.ok === true;
       });
     } catch (error) {
@@ -44,22 +67,34 @@ export class Server {
     return server;
   }
 
-  /** Ends the process and removes what it kept. */
+  /** Ends signaling as a crash does, and leaves the SFU alone. */
+  async killSignaling(): Promise<void> {
+    await this.signaling.stop('SIGKILL');
+  }
+
+  /** Ends the processes and removes what they kept. */
   async stop(): Promise<void> {
-    if (this.process.exitCode === null) {
-      this.process.kill('SIGTERM');
-      await once(this.process, 'exit');
-    }
+    await this.signaling.stop();
+    await this.sfu?.stop();
     await rm(this.state, { recursive: true });
   }
 }
 
-async function freeTcp(): Promise<number> {
-  const listener = createServer().listen(0, '127.0.0.1');
-  await once(listener, 'listening');
-  const address = listener.address();
-  listener.close();
-  await once(listener, 'close');
-  if (address === null || typeof address === 'string') throw new Error('a TCP listener has a port');
-  return address.port;
+async function startApart(
+  flags: string[],
+  sfuFlags: string[],
+  state: string,
+): Promise<{ signaling: Program; sfu: Program }> {
+  // Certificates of the control link are made in the state folder that both share.
+  const control = `127.0.0.1:${await freeUdp()}`;
+  const sfu = await Program.start(binary('lectern-sfu'), [
+    ...sfuFlags,
+    '--announce-loopback',
+    `--control-bind=${control}`,
+    `--metrics-bind=127.0.0.1:${await freeTcp()}`,
+    `--state-dir=${state}`,
+    '--log-filter=warn',
+  ]);
+  const signaling = await Program.start(binary('lectern-signaling'), [...flags, `--sfu=${control}`]);
+  return { signaling, sfu };
 }

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import type { TestContext } from 'node:test';
 import axe from 'axe-core';
 import { chromium, type Browser, type Locator, type Page } from 'playwright-core';
 import { PATIENCE_MS, eventually } from './eventually.js';
@@ -18,9 +17,9 @@ const FLAGS = [
 ];
 
 /** Starts the browser that all tests of a file share; each page has a context of its own. */
-export function startBrowser(slides: Slides = 'pattern'): Promise<Browser> {
+export function startBrowser(slides: Slides = 'pattern', ...flags: string[]): Promise<Browser> {
   const executablePath = process.env['CHROMIUM'] ?? '/usr/bin/chromium';
-  const args = [...FLAGS, slides === 'pattern' ? FAKE_UI : `${CHOOSE_TAB}=${slides.tab}`];
+  const args = [...FLAGS, slides === 'pattern' ? FAKE_UI : `${CHOOSE_TAB}=${slides.tab}`, ...flags];
   return chromium.launch({ executablePath, args, chromiumSandbox: false });
 }
 
@@ -75,6 +74,12 @@ export async function statsOf(type: string): Promise<Record<string, unknown>[]> 
   return found;
 }
 
+/** What lasts as long as a test. */
+export interface Scope {
+  /** Does this at its end. */
+  after(work: () => unknown): void;
+}
+
 /** One person's or class's page. */
 export class Visitor {
   private constructor(
@@ -82,13 +87,14 @@ export class Visitor {
     readonly errors: string[],
   ) {}
 
-  /** Opens an address in a fresh context, which is closed when the test ends. */
-  static async open(t: TestContext, browser: Browser, url: string): Promise<Visitor> {
+  /** Opens an address in a fresh context, which is closed when the test ends. `prepare` runs in the page first. */
+  static async open(t: Scope, browser: Browser, url: string, prepare?: () => void): Promise<Visitor> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 720 } });
     t.after(() => context.close());
     context.setDefaultTimeout(PATIENCE_MS);
     await context.grantPermissions(['camera', 'microphone']);
     await context.addInitScript(keepConnections);
+    if (prepare !== undefined) await context.addInitScript(prepare);
     const page = await context.newPage();
     const errors: string[] = [];
     page.on('pageerror', (error) => errors.push(error.message));

@@ -26,29 +26,31 @@ describe('a lesson with the Python SDK', { skip: missing() }, () => {
     await server?.stop();
   });
 
-  test('Python and a browser see, hear and write to each other', async (t) => {
-    const links = await makeLesson(server.origin);
-    const teacher = await Visitor.open(t, browser, links.teacher);
-    await teacher.join('Ms Hill');
-    const python = await PythonClient.join(t, server.origin, links.class, 'Python');
-    await Promise.all([
-      teacher.seesMoving(teacher.tile('Python').locator('video'), 'the picture that Python draws'),
-      teacher.hearsSound(),
-      python.says(
-        'the teacher in 20 frames',
-        (fact) => fact.event === 'frames' && Number(fact['count']) >= 20,
-      ),
-      python.says('sound', (fact) => fact.event === 'sound'),
-    ]);
+  for (const protocol of ['v1', 'v0'] as const) {
+    test(`Python speaking ${protocol} and a browser see, hear and write to each other`, async (t) => {
+      const links = await makeLesson(server.origin);
+      const teacher = await Visitor.open(t, browser, links.teacher);
+      await teacher.join('Ms Hill');
+      const python = await PythonClient.join(t, server.origin, links.class, 'Python', protocol);
+      await Promise.all([
+        teacher.seesMoving(teacher.tile('Python').locator('video'), 'the picture that Python draws'),
+        teacher.hearsSound(),
+        python.says(
+          'the teacher in 20 frames',
+          (fact) => fact.event === 'frames' && Number(fact['count']) >= 20,
+        ),
+        python.says('sound', (fact) => fact.event === 'sound'),
+      ]);
 
-    await teacher.page.getByLabel('Message').fill('Hello, snake');
-    await teacher.button('Send').click();
-    await python.says('the message', (fact) => fact['text'] === 'Hello, snake');
-    await teacher.page.getByRole('log').getByText('Python You wrote: Hello, snake').waitFor();
+      await teacher.page.getByLabel('Message').fill('Hello, snake');
+      await teacher.button('Send').click();
+      await python.says('the message', (fact) => fact['text'] === 'Hello, snake');
+      await teacher.page.getByRole('log').getByText('Python You wrote: Hello, snake').waitFor();
 
-    await python.leave();
-    await teacher.tile('Python').waitFor({ state: 'detached' });
-  });
+      await python.leave();
+      await teacher.tile('Python').waitFor({ state: 'detached' });
+    });
+  }
 });
 
 /** Why Python cannot take part here, or false. */
@@ -70,8 +72,14 @@ class PythonClient {
     createInterface(process.stdout).on('line', (line) => this.facts.push(JSON.parse(line) as Fact));
   }
 
-  /** Starts it with what it takes to be let in; it is ended with the test. */
-  static async join(t: TestContext, origin: string, link: string, name: string): Promise<PythonClient> {
+  /** Starts it with what it takes to be let in; it is ended with the test. `v0` is two peer connections, `v1` one. */
+  static async join(
+    t: TestContext,
+    origin: string,
+    link: string,
+    name: string,
+    protocol: 'v0' | 'v1',
+  ): Promise<PythonClient> {
     const invitation = new URL(link).hash.replace('#invitation=', '');
     const answer = await fetch(`${origin}/api/join`, {
       method: 'POST',
@@ -80,7 +88,7 @@ class PythonClient {
     });
     assert.equal(answer.status, 200);
     const { token } = (await answer.json()) as { token: string };
-    const child = spawn(PYTHON, ['e2e/python_client.py', origin.replace('http', 'ws'), token], {
+    const child = spawn(PYTHON, ['e2e/python_client.py', origin.replace('http', 'ws'), token, protocol], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     t.after(() => child.kill('SIGKILL'));

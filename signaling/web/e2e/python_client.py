@@ -1,6 +1,6 @@
 """A participant of LiveKit's Python SDK: sends a picture and a tone, receives, and answers chat messages.
 
-Says what happens as lines of JSON on standard output, until standard input ends.
+Arguments: URL TOKEN v0|v1. Says what happens as lines of JSON on standard output, until standard input ends.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ async def answer(room: rtc.Room, reader: rtc.TextStreamReader) -> None:
     await room.local_participant.send_text(f"You wrote: {text}", topic=CHAT)
 
 
-async def main(url: str, token: str) -> None:
+async def main(url: str, token: str, protocol: str) -> None:
     room = rtc.Room()
     tasks: set[asyncio.Task] = set()
 
@@ -73,7 +73,7 @@ async def main(url: str, token: str) -> None:
         begin(see(track) if track.kind == rtc.TrackKind.KIND_VIDEO else hear(track))
 
     room.register_text_stream_handler(CHAT, lambda reader, _identity: begin(answer(room, reader)))
-    await room.connect(url, token)
+    await room.connect(url, token, rtc.RoomOptions(single_peer_connection=protocol == "v1"))
     say("connected", name=room.local_participant.name)
 
     video = rtc.VideoSource(WIDTH, HEIGHT)

@@ -1,8 +1,12 @@
+import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { eventually } from './eventually.js';
 import { Program, binary, freeTcp, freeUdp } from './processes.js';
+
+const run = promisify(execFile);
 
 /** How the server under test is run. */
 export interface Shape {
@@ -85,16 +89,18 @@ async function startApart(
   sfuFlags: string[],
   state: string,
 ): Promise<{ signaling: Program; sfu: Program }> {
-  // Certificates of the control link are made in the state folder that both share.
   const control = `127.0.0.1:${await freeUdp()}`;
+  const nodes = [...flags, `--control-bind=${control}`];
+  const certificate = join(state, 'node.pem');
+  await run(binary('lectern-signaling'), [...nodes, 'node-certificate', 'e2e', `--out=${certificate}`]);
+  const signaling = await Program.start(binary('lectern-signaling'), nodes);
   const sfu = await Program.start(binary('lectern-sfu'), [
     ...sfuFlags,
     '--announce-loopback',
-    `--control-bind=${control}`,
+    `--signaling=${control}`,
+    `--node-certificate=${certificate}`,
     `--metrics-bind=127.0.0.1:${await freeTcp()}`,
-    `--state-dir=${state}`,
     '--log-filter=warn',
   ]);
-  const signaling = await Program.start(binary('lectern-signaling'), [...flags, `--sfu=${control}`]);
   return { signaling, sfu };
 }

@@ -14,10 +14,10 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/scripts -type f) $(wildcard $(WEB)
 # Node's directory is known only after set-up, so a recipe asks for it.
 NPM = PATH="$$(.ci/node):$$PATH" npm --prefix $(WEB)
 
-.PHONY: help run test fmt lint web browser-test fuzz bench clean setup setup-browsers
+.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench clean setup setup-browsers
 
 help: ## What can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
 
 run: setup web ## Build and start Lectern: http://localhost:7880 and, for other devices, https on port 7443
 	@echo "==> Building Lectern (profile $(PROFILE))"
@@ -43,6 +43,11 @@ browser-test: setup-browsers web ## Run the browser tests alone
 	@echo "==> Building Lectern (profile $(PROFILE))"
 	@cargo build --profile $(PROFILE) --package signaling --package sfu --package loadtest --bins
 	@LECTERN="$(CURDIR)/$(BINARIES)/lectern" $(NPM) run --silent e2e
+
+e2e-quality: setup-browsers web ## Measure what a class sees and hears; adds rows to benches/RESULTS.md
+	@echo "==> Building Lectern (profile $(PROFILE))"
+	@cargo build --profile $(PROFILE) --package signaling --package loadtest --bins
+	@LECTERN="$(CURDIR)/$(BINARIES)/lectern" $(NPM) run --silent quality
 
 # RUSTC_BOOTSTRAP lets the stable toolchain use the sanitizers' flags. `make test` replays the corpora without any.
 fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each

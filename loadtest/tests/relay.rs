@@ -1,4 +1,5 @@
 //! The relay on real sockets of loopback: who sends through it is told apart and answered, over IPv4 and IPv6.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::net::SocketAddr;
 use std::time::Duration;

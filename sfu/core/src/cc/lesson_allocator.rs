@@ -2,7 +2,7 @@
 //!
 //! For now every link is taken to carry what its receiver wishes: budgets and roles are not looked at.
 
-use crate::units::Wish;
+use crate::units::{Size, Wish};
 
 /// Highest index of a temporal layer (RFC 7741 §4.2: two bits).
 pub const MAX_TID: u8 = 3;
@@ -12,8 +12,8 @@ pub const MAX_TID: u8 = 3;
 pub struct EncodingInput {
     /// Whether its sender sends it at present.
     pub active: bool,
-    /// Its height in pixels; `None` before its first key frame.
-    pub height: Option<u16>,
+    /// Its size; `None` before its first key frame.
+    pub size: Option<Size>,
     /// Frames a second of each temporal layer alone; all zero where that is not known.
     pub fps: [u16; MAX_TID as usize + 1],
 }
@@ -36,12 +36,18 @@ pub fn wished_layer(wish: &Wish, encodings: &[EncodingInput]) -> Option<Layer> {
     let mut active = (0..).zip(encodings).filter(|(_, encoding)| encoding.active);
     // One whose size is not known yet is taken to be large enough: it is larger than those below it.
     let covers = |encoding: &EncodingInput| {
-        wish.size.is_some_and(|size| encoding.height.is_none_or(|height| height >= size.height))
+        wish.size.is_some_and(|shown| encoding.size.is_none_or(|size| covers(size, shown)))
     };
     let highest = active.clone().last()?;
     let (encoding, input) = active.find(|(_, encoding)| covers(encoding)).unwrap_or(highest);
     let max_tid = wish.fps.map_or(MAX_TID, |fps| lowest_tid(&input.fps, fps));
     Some(Layer { encoding, max_tid })
+}
+
+/// Whether a picture of that size fills what is shown, by its shorter side: the longer one may be cut, or stand
+/// beside bars.
+fn covers(size: Size, shown: Size) -> bool {
+    if size.width < size.height { size.width >= shown.width } else { size.height >= shown.height }
 }
 
 /// The lowest temporal layer that makes, with those below it, as many frames a second.
@@ -59,16 +65,19 @@ fn lowest_tid(layers: &[u16], wished: u16) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::units::Size;
 
     fn encodings(heights: &[(bool, u16)]) -> Vec<EncodingInput> {
         let fps = [8, 7, 15, 0];
-        let known = |height: u16| (height > 0).then_some(height);
-        heights.iter().map(|&(active, height)| EncodingInput { active, height: known(height), fps }).collect()
+        let known = |height: u16| (height > 0).then_some(landscape(height));
+        heights.iter().map(|&(active, height)| EncodingInput { active, size: known(height), fps }).collect()
+    }
+
+    fn landscape(height: u16) -> Size {
+        Size { width: height / 9 * 16, height }
     }
 
     fn shown(height: u16) -> Wish {
-        Wish { size: Some(Size { width: height / 9 * 16, height }), ..Wish::default() }
+        Wish { size: Some(landscape(height)), ..Wish::default() }
     }
 
     #[test]
@@ -92,6 +101,20 @@ mod tests {
             let layer = wished_layer(&wish, &encodings(&heights));
             assert_eq!(layer.map(|layer| layer.encoding), chosen, "{name}");
             assert_eq!(wished_layer(&Wish { paused: true, ..wish }, &encodings(&heights)), None);
+        }
+    }
+
+    #[test]
+    fn a_phone_held_upright_is_judged_by_its_width() {
+        let upright = |width| Some(Size { width, height: width / 9 * 16 });
+        let all = [180, 360, 720].map(|width| EncodingInput {
+            active: true,
+            size: upright(width),
+            ..EncodingInput::default()
+        });
+        for (size, chosen) in [(upright(180), 0), (upright(360), 1), (Some(landscape(360)), 2)] {
+            let layer = wished_layer(&Wish { size, ..Wish::default() }, &all);
+            assert_eq!(layer.map(|layer| layer.encoding), Some(chosen), "{size:?}");
         }
     }
 

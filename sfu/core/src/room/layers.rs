@@ -56,7 +56,7 @@ impl Room {
 fn inputs(now: Instant, up: &UpTrack) -> ArrayVec<EncodingInput, MAX_ENCODINGS> {
     let input = up.encodings().iter().map(|encoding| EncodingInput {
         active: encoding.active(now),
-        height: encoding.size().map(|size| size.height),
+        size: encoding.size(),
         fps: encoding.fps(),
     });
     input.collect()

@@ -48,6 +48,7 @@ fn short(command: &Command) -> String {
         Command::Publish { transport, track, .. } => format!("publish {transport} {track}"),
         Command::Unpublish { track, .. } => format!("unpublish {track}"),
         Command::SetMuted { track, muted, .. } => format!("muted {track} {muted}"),
+        Command::SetWish { transport, track, wish } => format!("wish {transport} {track} {:?}", wish.fps),
         Command::Subscribe { transport, track, .. } => format!("subscribe {transport} {track}"),
         Command::Unsubscribe { transport, track } => format!("unsubscribe {transport} {track}"),
         other => format!("{other:?}"),
@@ -176,6 +177,35 @@ fn a_track_that_pauses_and_comes_back_gets_new_numbers() {
     rooms.handle_command(offer(PUPIL, &["recvonly"], &[]));
     assert_eq!(drain(&mut rooms).0, ["subscribe transport-b track-14"]);
     assert_ne!(ssrc(&rooms).unwrap(), before);
+}
+
+#[test]
+fn a_wish_comes_with_every_subscription_of_its_track() {
+    let wish = |fps| ToSfu::SetWish {
+        transport: PUPIL,
+        track: VOICE,
+        wish: Wish { fps: Some(fps), ..Wish::default() },
+    };
+    let mut rooms = rooms();
+    rooms.handle_command(subscribe(PUPIL, VOICE));
+    rooms.handle_command(wish(7));
+    rooms.handle_command(offer(TEACHER, &["sendonly"], &[VOICE]));
+    rooms.handle_command(offer(PUPIL, &["recvonly"], &[]));
+    let (commands, _) = drain(&mut rooms);
+    assert_eq!(commands[commands.len() - 2..], [LESSON[3], "wish transport-b track-14 Some(7)"]);
+    rooms.handle_command(wish(15));
+    assert_eq!(drain(&mut rooms).0, ["wish transport-b track-14 Some(15)"]);
+
+    rooms.handle_command(offer(TEACHER, &["inactive"], &[]));
+    rooms.handle_command(offer(PUPIL, &["recvonly"], &[]));
+    rooms.handle_command(offer(TEACHER, &["sendonly"], &[]));
+    drain(&mut rooms);
+    rooms.handle_command(offer(PUPIL, &["recvonly"], &[]));
+    assert_eq!(drain(&mut rooms).0, [LESSON[3], "wish transport-b track-14 Some(15)"]);
+
+    rooms.handle_command(ToSfu::Unsubscribe { transport: PUPIL, track: VOICE });
+    rooms.handle_command(wish(1));
+    assert_eq!(rooms.stats().commands_ignored, 1, "it is about nothing");
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod connections;
 pub mod control;
 pub mod data;
 mod departures;
+mod dynacast;
 #[cfg(feature = "embedded-sfu")]
 pub mod embedded;
 #[cfg(feature = "fuzz")]
@@ -43,3 +44,4 @@ mod session;
 pub mod sfu_link;
 mod track;
 pub mod wire;
+mod wishes;

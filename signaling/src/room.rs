@@ -11,11 +11,12 @@ use livekit_protocol::{
     self as proto, Codec, JoinRequest, JoinResponse, ParticipantInfo, ParticipantUpdate, RoomUpdate,
     ServerInfo, SubscriptionError, SubscriptionResponse, UpdateSubscription, participant_info, server_info,
 };
-use sfu_protocol::control::ToSfu;
+use sfu_protocol::control::{ToSfu, Wish};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 
 use crate::data::{self, Channel, DataError};
 use crate::departures::{Departure, Departures};
+use crate::dynacast::Dynacast;
 use crate::ids::SocketId;
 use crate::limits::{MAX_WISHES, PING_INTERVAL, PING_TIMEOUT};
 use crate::nodes::NodeId;
@@ -42,6 +43,7 @@ pub(crate) struct Room {
     /// Who publishes a track that others may receive, by the track's sid.
     publishers: HashMap<String, (TransportId, TrackId)>,
     pub(crate) speakers: Speakers,
+    pub(crate) dynacast: Dynacast,
     departures: Departures,
     /// When the room closes. None while anybody is in it.
     pub(crate) closes: Option<Instant>,
@@ -61,6 +63,7 @@ impl Room {
             sessions: BTreeMap::new(),
             publishers: HashMap::new(),
             speakers: Speakers::default(),
+            dynacast: Dynacast::default(),
             departures: Departures::default(),
             closes: Some(context.now + context.limits.empty_room),
         }
@@ -84,6 +87,17 @@ impl Room {
 
     pub(crate) fn sessions_mut(&mut self) -> impl Iterator<Item = &mut Session> {
         self.sessions.values_mut()
+    }
+
+    /// Who publishes a track that others may receive, and its id.
+    pub(crate) fn published(&self, sid: &str) -> Option<(TransportId, TrackId)> {
+        self.publishers.get(sid).copied()
+    }
+
+    /// Who publishes a track that others may receive.
+    pub(crate) fn publisher(&self, id: TrackId) -> Option<&Session> {
+        let (publisher, _) = self.publishers.values().find(|(_, track)| *track == id)?;
+        self.sessions.get(publisher)
     }
 
     pub(crate) fn with_identity(&self, identity: &str) -> Option<TransportId> {
@@ -136,6 +150,7 @@ impl Room {
             Reaction::TellAll => self.tell_all(context, id),
             Reaction::Receives(tracks) => self.received(context, &tracks),
             Reaction::Wishes(wishes) => self.handle_wishes(context, id, &wishes),
+            Reaction::Settings(settings) => self.track_settings(context, id, &settings),
             Reaction::Left => return true,
         }
         false
@@ -160,6 +175,7 @@ impl Room {
         }
         for (track, sid) in &changes.ended {
             self.publishers.remove(sid);
+            self.dynacast.forget(*track);
             self.sessions.values_mut().for_each(|session| {
                 session.forget(*track);
             });
@@ -187,6 +203,7 @@ impl Room {
         for receiver in receivers {
             self.subscribe(context, receiver, publisher, track);
         }
+        self.demand_changed(context, track);
     }
 
     fn subscribe(
@@ -206,10 +223,11 @@ impl Room {
             track: track.id,
             msid: track.msid(&from.sid, to.needs_stream_per_track()),
         };
-        let (id, wanted) =
-            (track.id, Wanted { sid: track.info.sid.clone(), kind: track.kind, carried: false });
+        let (id, sid) = (track.id, track.info.sid.clone());
+        let wanted = Wanted { sid, kind: track.kind, carried: false, wish: Wish::default() };
         if self.sessions.get_mut(&receiver).is_some_and(|to| to.want(id, wanted)) {
             context.out.command(command);
+            self.begin_to_wish(context, receiver, id);
         }
     }
 
@@ -224,6 +242,7 @@ impl Room {
                     {
                         let transport = session.receives_on();
                         context.out.command(ToSfu::Unsubscribe { transport, track });
+                        self.demand_changed(context, track);
                     }
                 }
                 (None, true) => {
@@ -257,10 +276,12 @@ impl Room {
         }
         self.publishers.retain(|_, (publisher, _)| *publisher != id);
         for track in session.negotiated_tracks() {
+            self.dynacast.forget(track.id);
             self.sessions.values_mut().for_each(|other| {
                 other.forget(track.id);
             });
         }
+        session.all_wanted().for_each(|track| self.demand_changed(context, track));
         session.touch();
         if !session.profile.grant.hidden {
             let info = ParticipantInfo {

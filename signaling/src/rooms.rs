@@ -27,6 +27,7 @@ use crate::protocol::Protocol;
 use crate::receiver::Receiver;
 use crate::room::{Resumed, Room};
 use crate::session::{Context, Session};
+use crate::wishes::first_wish;
 
 /// Every room, participant and WebSocket.
 #[derive(Debug)]
@@ -196,6 +197,7 @@ impl Rooms {
         let Some((room, context)) = self.room(now, room_id) else { return Err(JoinRefused::TooManyRooms) };
         let mut context = context;
         let mut session = Session::new(context.ids.transport(), profile, socket, auto_subscribe, &context);
+        session.first_wish = first_wish(request.connection_settings.as_ref());
         session.receiver = (protocol == Protocol::V0).then(|| Receiver::new(&mut context));
         let (transport, receives_on, deadline) = (session.id, session.receives_on(), session.deadline);
         room.join(&mut context, session, request);
@@ -407,9 +409,16 @@ impl Rooms {
         for id in empty.map(|room| room.id).collect::<Vec<_>>() {
             self.close_room(id);
         }
+        let lower =
+            self.rooms.values().filter(|room| room.dynacast.poll_timeout().is_some_and(|at| at <= now));
+        for id in lower.map(|room| room.id).collect::<Vec<_>>() {
+            if let Some((room, mut context)) = self.room(now, id) {
+                room.lower_demands(&mut context);
+            }
+        }
         let sessions = self.rooms.values().flat_map(Room::sessions).map(|session| session.deadline);
-        let rooms = self.rooms.values().filter_map(|room| room.closes);
-        self.wake = sessions.chain(rooms).chain(self.nodes.poll_timeout()).min();
+        let rooms = self.rooms.values().flat_map(|room| [room.closes, room.dynacast.poll_timeout()]);
+        self.wake = sessions.chain(rooms.flatten()).chain(self.nodes.poll_timeout()).min();
     }
 
     /// The next thing to do.
@@ -479,6 +488,7 @@ impl Rooms {
             limits: &self.limits,
             ids: &mut self.ids,
             out: &mut self.out,
+            wake: &mut self.wake,
         };
         Some((room, context))
     }
@@ -490,6 +500,7 @@ impl Rooms {
             limits: &self.limits,
             ids: &mut self.ids,
             out: &mut self.out,
+            wake: &mut self.wake,
         }
     }
 }

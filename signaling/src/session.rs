@@ -15,9 +15,9 @@ use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     AddTrackRequest, MediaSectionsRequirement, MuteTrackRequest, ParticipantInfo, Pong, RequestResponse,
     SessionDescription, TrackPublishedResponse, TrackUnpublishedResponse, UpdateParticipantMetadata,
-    UpdateSubscription, participant_info,
+    UpdateSubscription, UpdateTrackSettings, participant_info,
 };
-use sfu_protocol::control::{MAX_SDP_BYTES, MediaKind, ToSfu};
+use sfu_protocol::control::{MAX_SDP_BYTES, MediaKind, ToSfu, Wish};
 use sfu_protocol::ids::{TrackId, TransportId};
 
 use crate::ids::{Ids, SocketId};
@@ -35,6 +35,15 @@ pub(crate) struct Context<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) ids: &'a mut Ids,
     pub(crate) out: &'a mut Outbox,
+    /// See [`Rooms`](crate::rooms::Rooms).
+    pub(crate) wake: &'a mut Option<Instant>,
+}
+
+impl Context<'_> {
+    /// Something is due then.
+    pub(crate) fn wake_by(&mut self, deadline: Instant) {
+        *self.wake = Some(self.wake.map_or(deadline, |wake| wake.min(deadline)));
+    }
 }
 
 /// A participant and its client.
@@ -55,6 +64,8 @@ pub(crate) struct Session {
     pub(crate) auto_subscribe: bool,
     /// The connection that it receives on, if that is another.
     pub(crate) receiver: Option<Receiver>,
+    /// How it wants a picture of which it has said nothing.
+    pub(crate) first_wish: Wish,
     state: participant_info::State,
     joined_millis: i64,
     version: u32,
@@ -70,6 +81,8 @@ pub(crate) struct Wanted {
     pub(crate) kind: MediaKind,
     /// Whether an m-line carries it.
     pub(crate) carried: bool,
+    /// How it wants it.
+    pub(crate) wish: Wish,
 }
 
 /// What the room has to do after a request.
@@ -85,6 +98,8 @@ pub(crate) enum Reaction {
     Receives(Vec<TrackId>),
     /// Subscribe to tracks, or unsubscribe.
     Wishes(UpdateSubscription),
+    /// Receive tracks in another way.
+    Settings(UpdateTrackSettings),
     /// The client left.
     Left,
 }
@@ -116,6 +131,7 @@ impl Session {
             last_message: 0,
             auto_subscribe,
             receiver: None,
+            first_wish: Wish::default(),
             state: participant_info::State::Joined,
             joined_millis: context.unix_millis,
             version: 1,
@@ -133,6 +149,7 @@ impl Session {
             Some(Request::AddTrack(request)) => self.add_track(context, request),
             Some(Request::Mute(request)) => return self.mute(context, &request),
             Some(Request::Subscription(wishes)) => return Reaction::Wishes(wishes),
+            Some(Request::TrackSetting(settings)) => return Reaction::Settings(settings),
             // What a client that has come back wants may differ from what its lost requests said.
             Some(Request::SyncState(state)) => {
                 return state.subscription.map_or(Reaction::None, Reaction::Wishes);
@@ -159,11 +176,10 @@ impl Session {
             }
             Some(Request::Answer(answer)) => return Reaction::Receives(self.answer(context, answer)),
             // ICE-lite finds the client by its checks; its candidates are not needed.
-            // Track settings, permissions and states are accepted, but change nothing yet.
+            // Permissions and states are accepted, but change nothing yet.
             #[expect(deprecated, reason = "older clients send UpdateLayers")]
             Some(
                 Request::Trickle(_)
-                | Request::TrackSetting(_)
                 | Request::UpdateLayers(_)
                 | Request::UpdateAudioTrack(_)
                 | Request::SubscriptionPermission(_)
@@ -425,6 +441,21 @@ impl Session {
     /// Whether it wants a track.
     pub(crate) fn wants(&self, track: TrackId) -> bool {
         self.wanted.contains_key(&track)
+    }
+
+    /// A track that it wants.
+    pub(crate) fn wanted(&self, track: TrackId) -> Option<&Wanted> {
+        self.wanted.get(&track)
+    }
+
+    /// As [`Self::wanted`].
+    pub(crate) fn wanted_mut(&mut self, track: TrackId) -> Option<&mut Wanted> {
+        self.wanted.get_mut(&track)
+    }
+
+    /// All tracks that it wants.
+    pub(crate) fn all_wanted(&self) -> impl Iterator<Item = TrackId> {
+        self.wanted.keys().copied()
     }
 
     /// Notes that a track is no longer wanted. False: it was not.

@@ -17,10 +17,11 @@ use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     AddTrackRequest, ClientInfo, ConnectionQuality, ConnectionSettings, DataPacket, DisconnectReason,
     JoinRequest, ParticipantInfo, SessionDescription, TrackSource, TrackType, UpdateParticipantMetadata,
-    UpdateSubscription, UserPacket, data_packet, participant_info,
+    UpdateSubscription, UpdateTrackSettings, UserPacket, VideoLayer, VideoQuality, data_packet,
+    participant_info,
 };
 use prost::Message as _;
-use sfu_protocol::control::{CloseReason, FromSfu, ToSfu};
+use sfu_protocol::control::{CloseReason, FromSfu, Size, ToSfu, Wish};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use sfu_protocol::people::{LinkQuality, Speaker};
 use signaling::auth::{Claims, VideoGrant};
@@ -655,4 +656,119 @@ fn a_publisher_is_told_once_that_its_track_is_received() {
         lesson.answer(receiver, &[track]);
     }
     assert_eq!(told(&mut lesson), Vec::<String>::new());
+}
+
+/// A camera in three layers, as `livekit-client` announces it.
+fn simulcast() -> AddTrackRequest {
+    let layer = |(quality, height): (VideoQuality, u32)| VideoLayer {
+        quality: quality.into(),
+        width: height / 9 * 16,
+        height,
+        ..VideoLayer::default()
+    };
+    let layers = [(VideoQuality::Low, 180), (VideoQuality::Medium, 360), (VideoQuality::High, 720)];
+    AddTrackRequest { layers: layers.map(layer).to_vec(), ..camera() }
+}
+
+/// Shown that high; 0: not at all.
+fn shown(sid: &str, height: u32) -> Request {
+    Request::TrackSetting(UpdateTrackSettings {
+        track_sids: vec![sid.to_owned()],
+        disabled: height == 0,
+        width: height / 9 * 16,
+        height,
+        ..UpdateTrackSettings::default()
+    })
+}
+
+fn wishes(lesson: &mut Lesson) -> Vec<(TransportId, Wish)> {
+    lesson.commands(|command| match command {
+        ToSfu::SetWish { transport, wish, .. } => Some((transport, wish)),
+        _ => None,
+    })
+}
+
+/// Up to which quality a publisher was told to send, each time.
+fn demands(lesson: &mut Lesson, publisher: SocketId) -> Vec<usize> {
+    lesson.take(publisher, |message| match message {
+        Response::SubscribedQualityUpdate(update) => {
+            let [codec] = &update.subscribed_codecs[..] else { panic!("one codec") };
+            assert_eq!(codec.codec, "vp8");
+            let enabled: Vec<_> = codec.qualities.iter().map(|quality| quality.enabled).collect();
+            assert!(enabled.is_sorted_by(|a, b| a >= b), "{enabled:?}");
+            Some(enabled.iter().filter(|enabled| **enabled).count())
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn the_size_of_a_tile_becomes_a_wish() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    let (_, sid) = lesson.publish(ana, simulcast());
+    assert_eq!(wishes(&mut lesson), [], "who says nothing gets the best");
+    let size = Some(Size { width: 320, height: 180 });
+    let small = Wish { size, ..Wish::default() };
+    for (request, expected) in [
+        (shown(&sid, 180), Some(small)),
+        (shown(&sid, 180), None),
+        (shown("TR_other", 180), None),
+        // Without a size the quality counts, of which the lowest is the default.
+        (shown(&sid, 0), Some(Wish { paused: true, ..small })),
+    ] {
+        lesson.ask(ben, request.clone());
+        let of_ben: Vec<_> = expected.map(|wish| (lesson.transports[&ben], wish)).into_iter().collect();
+        assert_eq!(wishes(&mut lesson), of_ben, "{request:?}");
+    }
+    lesson.ask(ana, shown(&sid, 180));
+    assert_eq!(wishes(&mut lesson), [], "nobody receives a track of its own");
+}
+
+#[test]
+fn a_client_that_will_say_how_large_it_shows_tracks_gets_the_smallest_until_then() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    lesson.publish(ana, simulcast());
+    let settings =
+        ConnectionSettings { auto_subscribe: true, adaptive_stream: true, ..ConnectionSettings::default() };
+    lesson.join(2, grant(), JoinRequest { connection_settings: Some(settings), ..offering() }).unwrap();
+    let smallest = Wish { size: Some(Size { width: 0, height: 0 }), ..Wish::default() };
+    assert_eq!(wishes(&mut lesson), [(lesson.transports[&SocketId(2)], smallest)]);
+}
+
+#[test]
+fn layers_that_nobody_receives_stop_after_a_while_and_start_at_once() {
+    let mut lesson = Lesson::new();
+    let ana = lesson.enter(1);
+    let (_, sid) = lesson.publish(ana, simulcast());
+    lesson.pass(4 * SECOND);
+    assert!(demands(&mut lesson, ana).is_empty());
+    lesson.pass(2 * SECOND);
+    assert_eq!(demands(&mut lesson, ana), [0], "nobody is there");
+
+    let (ben, eva) = (lesson.enter(2), lesson.enter(3));
+    assert_eq!(demands(&mut lesson, ana), [3], "who says nothing gets the best");
+    for socket in [ben, eva] {
+        lesson.ask(socket, shown(&sid, 180));
+    }
+    lesson.pass(3 * SECOND);
+    lesson.ask(ben, shown(&sid, 700));
+    lesson.pass(3 * SECOND);
+    assert!(demands(&mut lesson, ana).is_empty(), "it was wanted again in time");
+    lesson.ask(ben, shown(&sid, 200));
+    lesson.ask(ana, Request::Ping(0));
+    lesson.pass(6 * SECOND);
+    assert_eq!(demands(&mut lesson, ana), [2]);
+    lesson.ask(eva, shown(&sid, 2000));
+    assert_eq!(demands(&mut lesson, ana), [3]);
+    lesson.ask(eva, Request::Leave(livekit_protocol::LeaveRequest::default()));
+    for socket in [ana, ben] {
+        lesson.ask(socket, Request::Ping(0));
+    }
+    lesson.pass(6 * SECOND);
+    assert_eq!(demands(&mut lesson, ana), [2]);
+    lesson.ask(ben, shown(&sid, 0));
+    lesson.pass(6 * SECOND);
+    assert_eq!(demands(&mut lesson, ana), [0]);
 }

@@ -336,6 +336,12 @@ impl Rooms {
                     room.links(&mut context, &links);
                 }
             }
+            FromSfu::StreamState { transport, track, paused } => {
+                let id = self.owner(transport);
+                if let Some((room, mut context)) = self.room_of(now, id) {
+                    room.stream_state(&mut context, id, track, paused);
+                }
+            }
             FromSfu::Draining => self.draining = true,
             // Read where a session with the node begins.
             FromSfu::Snapshot { .. } => {}

@@ -1,6 +1,10 @@
 //! How clients want the tracks that they receive: their track settings become wishes of the SFU.
 
-use livekit_protocol::{ConnectionSettings, TrackInfo, UpdateTrackSettings, VideoLayer, VideoQuality};
+use livekit_protocol::signal_response::Message as Response;
+use livekit_protocol::{
+    ConnectionSettings, StreamState, StreamStateInfo, StreamStateUpdate, TrackInfo, UpdateTrackSettings,
+    VideoLayer, VideoQuality,
+};
 use sfu_protocol::control::{MediaKind, Size, ToSfu, Wish};
 use sfu_protocol::ids::{TrackId, TransportId};
 
@@ -40,6 +44,26 @@ impl Room {
             self.set_wish(context, to, track, wish);
             self.demand_changed(context, track);
         }
+    }
+
+    /// A picture ceased to flow to a client, or flows again.
+    pub(crate) fn stream_state(
+        &self,
+        context: &mut Context<'_>,
+        to: TransportId,
+        track: TrackId,
+        paused: bool,
+    ) {
+        let (Some(session), Some(publisher)) = (self.session(to), self.publisher(track)) else { return };
+        let Some(wanted) = session.wanted(track) else { return };
+        let state = if paused { StreamState::Paused } else { StreamState::Active };
+        let info = StreamStateInfo {
+            participant_sid: publisher.sid.clone(),
+            track_sid: wanted.sid.clone(),
+            state: state.into(),
+        };
+        let update = StreamStateUpdate { stream_states: vec![info] };
+        context.out.tell(session.socket, Response::StreamStateUpdate(update));
     }
 
     fn set_wish(&mut self, context: &mut Context<'_>, to: TransportId, track: TrackId, wish: Wish) {

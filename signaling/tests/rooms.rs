@@ -16,9 +16,9 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     AddTrackRequest, ClientInfo, ConnectionQuality, ConnectionSettings, DataPacket, DisconnectReason,
-    JoinRequest, ParticipantInfo, SessionDescription, TrackSource, TrackType, UpdateParticipantMetadata,
-    UpdateSubscription, UpdateTrackSettings, UserPacket, VideoLayer, VideoQuality, data_packet,
-    participant_info,
+    JoinRequest, ParticipantInfo, SessionDescription, StreamState, TrackSource, TrackType,
+    UpdateParticipantMetadata, UpdateSubscription, UpdateTrackSettings, UserPacket, VideoLayer, VideoQuality,
+    data_packet, participant_info,
 };
 use prost::Message as _;
 use sfu_protocol::control::{CloseReason, FromSfu, Size, ToSfu, Wish};
@@ -771,4 +771,21 @@ fn layers_that_nobody_receives_stop_after_a_while_and_start_at_once() {
     lesson.ask(ben, shown(&sid, 0));
     lesson.pass(6 * SECOND);
     assert_eq!(demands(&mut lesson, ana), [0]);
+}
+
+#[test]
+fn a_client_is_told_when_a_picture_pauses() {
+    let mut lesson = Lesson::new();
+    let (ana, ben) = (lesson.enter(1), lesson.enter(2));
+    let (track, sid) = lesson.publish(ana, simulcast());
+    let transport = lesson.transports[&ben];
+    for (of, paused) in [(track, true), (track, false), (TrackId(u64::MAX), true)] {
+        lesson.sfu(FromSfu::StreamState { transport, track: of, paused }).unwrap();
+    }
+    let told = lesson.take(ben, |message| match message {
+        Response::StreamStateUpdate(update) => Some(update.stream_states),
+        _ => None,
+    });
+    let told: Vec<_> = told.iter().flatten().map(|info| (info.track_sid.clone(), info.state())).collect();
+    assert_eq!(told, [(sid.clone(), StreamState::Paused), (sid, StreamState::Active)]);
 }

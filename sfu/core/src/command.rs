@@ -153,4 +153,13 @@ pub enum Event {
         /// One for each of them.
         links: ArrayVec<LinkQuality, LINK_BATCH>,
     },
+    /// A picture ceased to flow to a receiver, or flows again.
+    StreamState {
+        /// The receiver.
+        transport: TransportId,
+        /// The track.
+        track: TrackId,
+        /// Whether nothing flows.
+        paused: bool,
+    },
 }

@@ -377,11 +377,19 @@ impl Worker {
     /// Once a room has nothing more to send: takes its news, notes its deadline.
     fn settle_room(&mut self, key: u32) {
         let slot = &mut self.rooms[key];
-        while let Some(RoomEvent::TrackStarted { participant, track }) = slot.room.poll_event() {
-            if let Some(member) = slot.members[participant.index()] {
-                let transport = self.transports[member].names.id;
-                self.events.push_back(Event::TrackStarted { transport, track });
-            }
+        while let Some(event) = slot.room.poll_event() {
+            let transport = |participant: ParticipantKey| {
+                slot.members[participant.index()].map(|member| self.transports[member].names.id)
+            };
+            let event = match event {
+                RoomEvent::TrackStarted { participant, track } => {
+                    transport(participant).map(|transport| Event::TrackStarted { transport, track })
+                }
+                RoomEvent::StreamState { participant, track, paused } => {
+                    transport(participant).map(|transport| Event::StreamState { transport, track, paused })
+                }
+            };
+            self.events.extend(event);
         }
         self.report_people(key);
         self.room_deadlines.set(key, self.rooms[key].room.poll_timeout());

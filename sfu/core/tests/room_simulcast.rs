@@ -7,7 +7,7 @@ mod room_support;
 use std::time::Duration;
 
 use room_support::*;
-use sfu_core::room::ParticipantKey;
+use sfu_core::room::{ParticipantKey, RoomEvent};
 use sfu_core::rtp::params::{EncodingParams, Rid, Ssrc};
 use sfu_core::rtp::rtcp::{NtpTime, Rtcp};
 use sfu_core::units::{Size, Source, TrackId, Wish};
@@ -183,6 +183,33 @@ fn nothing_is_sent_or_asked_for_while_a_receiver_wishes_nothing() {
     camera.set(Wish::default());
     camera.film(10);
     assert_eq!(camera.check(&[2]).len(), 27, "from the key frame on, a frame after the request");
+}
+
+#[test]
+fn a_receiver_is_told_when_its_picture_stops_and_goes_on() {
+    let mut camera = Camera::new();
+    let states = |camera: &mut Camera| -> Vec<bool> {
+        let events = std::iter::from_fn(|| camera.lesson.room.poll_event());
+        let states = events.filter_map(|event| match event {
+            RoomEvent::StreamState { paused, .. } => Some(paused),
+            RoomEvent::TrackStarted { .. } => None,
+        });
+        states.collect()
+    };
+    camera.film(30);
+    assert_eq!(states(&mut camera), [], "it flows at first");
+    camera.set(Wish { paused: true, ..Wish::default() });
+    camera.set(Wish::default());
+    assert_eq!(states(&mut camera), [true, false]);
+    camera.encoders.iter_mut().for_each(|encoder| encoder.1 = false);
+    camera.film(120);
+    assert_eq!(states(&mut camera), [true], "the publisher sends nothing");
+    camera.encoders.iter_mut().for_each(|encoder| encoder.1 = true);
+    camera.film(60);
+    assert_eq!(states(&mut camera), [false]);
+    camera.lesson.room.set_muted(camera.lesson.now, camera.teacher, VIDEO, true).unwrap();
+    camera.film(120);
+    assert_eq!(states(&mut camera), [], "of that its receivers know");
 }
 
 #[test]

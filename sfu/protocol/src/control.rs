@@ -248,6 +248,16 @@ pub enum FromSfu {
         /// The part.
         part: SnapshotPart,
     },
+    /// A picture ceased to flow to a receiver, or flows again. It flows at first, and what is said of a muted
+    /// track is what was right before.
+    StreamState {
+        /// The receiving transport.
+        transport: TransportId,
+        /// The track.
+        track: TrackId,
+        /// Whether nothing flows: the receiver wants nothing, or the publisher sends nothing.
+        paused: bool,
+    },
 }
 
 impl Message for ToSfu {

@@ -110,6 +110,7 @@ fn events_keep_their_bytes() {
             },
             "090102 ac025a01c80107 02000000",
         ),
+        (FromSfu::StreamState { transport, track, paused: true }, "0dac020701"),
     ] {
         let bytes = postcard::to_stdvec(&event).expect("plain data");
         assert_eq!(hex(&bytes), golden.replace(' ', ""), "{event:?}");

@@ -223,6 +223,9 @@ impl Rooms {
                 }
                 FromSfu::LinkQuality { room, links: links.to_vec() }
             }
+            Event::StreamState { transport, track, paused } => {
+                FromSfu::StreamState { transport, track, paused }
+            }
             Event::Data { transport, channel, bytes } => {
                 FromSfu::Data { transport, channel, bytes: bytes.into() }
             }

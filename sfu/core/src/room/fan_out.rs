@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::link::{Queued, Turn};
 use super::room::{ParticipantKey, Room, TrackKey};
+use super::streams;
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::{Priority, Pushed};
 use crate::forward::down_track::Admission;
@@ -50,6 +51,7 @@ impl Room {
         // Only now: the packet itself may be the key frame that was waited for.
         if !settled {
             self.ask_for_needed(now, track);
+            streams::judge(now, &self.tracks[track], &mut self.downs, &mut self.events);
         } else if awaited != 0 {
             self.want_key_frames(now, track, awaited);
         }

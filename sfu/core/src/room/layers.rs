@@ -6,6 +6,7 @@ use std::time::Instant;
 use arrayvec::ArrayVec;
 
 use super::room::{Published, Room, TrackKey};
+use super::streams;
 use super::subscription::Subscription;
 use crate::cc::lesson_allocator::{EncodingInput, wished_layer};
 use crate::forward::selector::Target;
@@ -18,6 +19,7 @@ impl Room {
     pub(super) fn settle_layers(&mut self, now: Instant, key: TrackKey) {
         self.aim(now, key);
         self.ask_for_needed(now, key);
+        streams::judge(now, &self.tracks[key], &mut self.downs, &mut self.events);
     }
 
     /// Decides anew which layer of a track each of its receivers is to get.

@@ -22,6 +22,7 @@ mod reports;
 #[expect(clippy::module_inception, reason = "the primary type's file is named like it")]
 mod room;
 mod speaker;
+mod streams;
 mod subscription;
 
 pub use egress::{Fit, Outgoing, PacketKind};

@@ -8,6 +8,7 @@ use slotmap::SlotMap;
 
 use super::participant::Participant;
 use super::room::{ParticipantKey, Published, Room, TrackKey};
+use super::streams;
 use super::subscription::Subscription;
 use crate::cc::twcc::ArrivalRecorder;
 use crate::rtp::params::{MAX_ENCODINGS, Ssrc};
@@ -52,8 +53,11 @@ impl Room {
             let reporting = reports.next <= now;
             if reporting {
                 (reports.track, reports.subscription) = (0, 0);
-                // Frame rates change unnoticed, and an unanswered request for a key frame ends.
-                participant.tracks.iter().for_each(|&track| self.tracks[track].up.look_again());
+                for &track in &participant.tracks {
+                    // Frame rates change unnoticed, and an unanswered request for a key frame ends.
+                    self.tracks[track].up.look_again();
+                    streams::judge(now, &self.tracks[track], &mut self.downs, &mut self.events);
+                }
                 reports.next += self.config.report_interval;
                 if reports.next <= now {
                     // After a long sleep one report is enough.

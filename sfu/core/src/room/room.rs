@@ -110,6 +110,23 @@ pub enum RoomEvent {
         /// The track.
         track: TrackId,
     },
+    /// A picture ceased to flow to a receiver, or flows again.
+    StreamState {
+        /// The receiver.
+        participant: ParticipantKey,
+        /// The track.
+        track: TrackId,
+        /// Whether nothing flows: the receiver wants nothing, or the publisher sends nothing.
+        paused: bool,
+    },
+}
+
+impl RoomEvent {
+    fn participant(&self) -> ParticipantKey {
+        match self {
+            Self::TrackStarted { participant, .. } | Self::StreamState { participant, .. } => *participant,
+        }
+    }
 }
 
 /// A room. See the module for its contract.
@@ -212,7 +229,7 @@ impl Room {
         self.waiting.retain(|&waiting| waiting != key);
         self.reporting.retain(|&reporting| reporting != key);
         // Whoever takes its place must not be told of its tracks.
-        self.events.retain(|RoomEvent::TrackStarted { participant, .. }| *participant != key);
+        self.events.retain(|event| event.participant() != key);
     }
 
     /// Expects a track's packets from a participant, or changes how those of a known one come.
@@ -331,7 +348,7 @@ impl Room {
         let muted = self.tracks[key].up.muted();
         let ssrcs = ssrcs(&params);
         let down = DownTrack::new(params, muted || wish.paused);
-        let down = self.downs.insert(Subscription { down, to, track: key, wish });
+        let down = self.downs.insert(Subscription { down, to, track: key, wish, told_paused: false });
         let participant = &mut self.participants[to];
         participant.subscriptions.push(down);
         participant.sent.extend(ssrcs.map(|ssrc| (ssrc, down)));

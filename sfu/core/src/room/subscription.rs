@@ -18,4 +18,6 @@ pub(super) struct Subscription {
     pub(super) track: TrackKey,
     /// How the receiver wants it.
     pub(super) wish: Wish,
+    /// Whether the receiver was told that nothing flows.
+    pub(super) told_paused: bool,
 }

@@ -152,6 +152,11 @@ impl UpTrack {
         !std::mem::replace(&mut self.started, true)
     }
 
+    /// Whether its packets came, and have ceased.
+    pub fn has_stopped(&self, now: Instant) -> bool {
+        self.started && !self.encodings.iter().any(|encoding| encoding.active(now))
+    }
+
     /// Which encoding and role a packet of an unknown SSRC has, by what it says of itself: `None` where that
     /// is not enough.
     pub fn place(&self, packet: &RtpView<'_>, values: &Values<'_>) -> Option<(u8, StreamRole)> {

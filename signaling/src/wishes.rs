@@ -66,6 +66,19 @@ impl Room {
         context.out.tell(session.socket, Response::StreamStateUpdate(update));
     }
 
+    /// Tells an SFU again how a client wants the pictures that it receives: what was said last may be lost.
+    pub(crate) fn repeat_wishes(&self, context: &mut Context<'_>, to: TransportId) {
+        let Some(session) = self.session(to) else { return };
+        let transport = session.receives_on();
+        let mut tracks: Vec<_> = session.all_wanted().collect();
+        tracks.sort_unstable();
+        for track in tracks {
+            if let Some(wish) = session.wanted(track).map(|wanted| wanted.wish) {
+                context.out.command(ToSfu::SetWish { transport, track, wish });
+            }
+        }
+    }
+
     fn set_wish(&mut self, context: &mut Context<'_>, to: TransportId, track: TrackId, wish: Wish) {
         let Some(session) = self.session_mut(to) else { return };
         let transport = session.receives_on();

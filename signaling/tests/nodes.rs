@@ -10,7 +10,7 @@ use livekit_protocol::signal_request::Message as Request;
 use livekit_protocol::signal_response::Message as Response;
 use livekit_protocol::{
     AddTrackRequest, ConnectionSettings, JoinRequest, SessionDescription, TrackSource, TrackType,
-    UpdateSubscription,
+    UpdateSubscription, UpdateTrackSettings,
 };
 use sfu_protocol::control::{FromSfu, ToSfu};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
@@ -366,6 +366,32 @@ impl Random {
 }
 
 #[test]
+fn an_sfu_is_told_again_how_clients_want_what_they_receive() {
+    let mut world = World::new(&[A]);
+    let teacher = world.join(1, "lesson").unwrap();
+    let class = world.join(2, "lesson").unwrap();
+    world.publish(teacher);
+    world.settle();
+    world.ask(class, Request::Offer(offer()));
+    world.settle();
+    let track_sids = published(&world, teacher);
+    for disabled in [true, false] {
+        let track_sids = track_sids.clone();
+        let settings = UpdateTrackSettings { track_sids, disabled, ..UpdateTrackSettings::default() };
+        world.ask(class, Request::TrackSetting(settings));
+        world.cut(A);
+        world.up(A);
+        let wishes = world.sfus[&A].commands.iter().filter_map(|command| match command {
+            ToSfu::SetWish { wish, .. } => Some(wish.paused),
+            _ => None,
+        });
+        assert_eq!(wishes.collect::<Vec<_>>(), [disabled], "also what it was at the beginning");
+        world.settle();
+        assert!(world.sent_away().is_empty());
+    }
+}
+
+#[test]
 fn whatever_was_lost_both_sides_agree_when_a_session_has_begun_anew() {
     for seed in 0..400 {
         let mut random = Random(seed);
@@ -419,7 +445,7 @@ fn whatever_was_lost_both_sides_agree_when_a_session_has_begun_anew() {
             world.sfus.get_mut(&node).unwrap().transports().for_each(|transport| transport.settled = true);
             world.up(node);
         }
-        let closes = |command: &ToSfu| !matches!(command, ToSfu::SetMuted { .. });
+        let closes = |command: &ToSfu| !matches!(command, ToSfu::SetMuted { .. } | ToSfu::SetWish { .. });
         assert!(!world.sfus.values().flat_map(|sfu| &sfu.commands).any(closes), "seed {seed}");
         assert_eq!(world.sent_away(), sent_away, "seed {seed}");
     }

@@ -139,6 +139,7 @@ impl Rooms {
             for track in tracks {
                 context.out.command(ToSfu::SetMuted { track: track.id, muted: track.info.muted });
             }
+            room.repeat_wishes(&mut context, found.transport);
         }
     }
 

@@ -8,11 +8,11 @@ import { Program, binary, freeTcp, freeUdp } from './processes.js';
 
 const run = promisify(execFile);
 
-/** How the server under test is run. */
+/** How the server under test is run. Default: as the environment variable SHAPE says, such as `apart,2`. */
 export interface Shape {
-  /** Media workers. Default: what the server chooses. */
+  /** Media workers; else what the server chooses. */
   workers?: number;
-  /** Signaling and SFU as one process (the default), or as services of their own. */
+  /** Signaling and SFU as one process, or as services of their own; else one process. */
   services?: 'together' | 'apart';
 }
 
@@ -37,7 +37,8 @@ export class Server {
   ) {}
 
   /** Starts the build that the environment variable LECTERN names and waits until it serves. */
-  static async start(options: ServerOptions = {}): Promise<Server> {
+  static async start(asked: ServerOptions = {}): Promise<Server> {
+    const options = { ...defaultShape(), ...asked };
     const state = await mkdtemp(join(tmpdir(), 'lectern-e2e-'));
     const port = await freeTcp();
     const flags = [
@@ -82,6 +83,13 @@ export class Server {
     await this.sfu?.stop();
     await rm(this.state, { recursive: true });
   }
+}
+
+function defaultShape(): Shape {
+  const [services = 'together', workers] = process.env['SHAPE']?.split(',') ?? [];
+  if (services !== 'together' && services !== 'apart')
+    throw new Error(`SHAPE begins with ${services}, not with together or apart`);
+  return workers === undefined ? { services } : { services, workers: Number(workers) };
 }
 
 async function startApart(

@@ -136,7 +136,7 @@ impl App {
     }
 
     /// Serves until the process is asked to end (SIGTERM or SIGINT) or a part fails; then tells the clients,
-    /// drains the SFU and returns. Asked a second time, it does not wait for the SFU.
+    /// drains the SFU and returns. Asked a second time, it waits for nothing.
     pub async fn run(mut self) -> Result<(), AppError> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
@@ -149,12 +149,15 @@ impl App {
         };
         info!("stopping: clients are asked to come back");
         self.ready.store(false, Ordering::Relaxed);
-        if self.service.shut_down().await.is_err() && failed.is_none() {
-            warn!("the SFU had gone before");
-        }
-        self.handle.graceful_shutdown(Some(FAREWELL));
+        let stop = async {
+            if self.service.shut_down().await.is_err() && failed.is_none() {
+                warn!("the SFU had gone before");
+            }
+            self.handle.graceful_shutdown(Some(FAREWELL));
+            self.drain.await;
+        };
         tokio::select! {
-            () = self.drain => {}
+            () = stop => {}
             _ = terminate.recv() => info!("asked twice: not waiting any longer"),
             _ = interrupt.recv() => info!("asked twice: not waiting any longer"),
         }

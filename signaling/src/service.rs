@@ -1,13 +1,14 @@
 //! Runs [`Rooms`]: one task that owns it and moves messages between clients, the SFU and the state machine.
 //!
 //! Nothing here waits for a single client or for the SFU. Each client has a bounded queue, and who lets it fill
-//! is dropped. Commands that the SFU does not take yet wait in a bounded backlog; while it is long, clients are
-//! not read, but events are, so that the two sides never wait for each other.
+//! is dropped. Commands that the SFU does not take yet wait in a bounded backlog; while that of an SFU in this
+//! process is long, clients are not read, but events are, so that the two sides never wait for each other. For an
+//! SFU elsewhere nobody waits: one that takes nothing must not stop the lessons on the others.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use livekit_protocol::{JoinRequest, SignalRequest, SignalResponse};
 use sfu_protocol::control::FromSfu;
@@ -29,8 +30,11 @@ use crate::sfu_link::{Lines, Links, Next};
 /// Inputs of all clients that wait.
 const INPUT_QUEUE: usize = 1024;
 
-/// Commands that may wait for the SFU before clients have to wait too.
+/// Commands that may wait for the SFU in this process before clients have to wait too.
 const BACKLOG: usize = 1024;
+
+/// When the service stops, SFUs elsewhere have this long to take what waits for them: they go on without it.
+const LAST_COMMANDS: Duration = Duration::from_secs(1);
 
 /// A handle on the running service.
 #[derive(Clone, Debug)]
@@ -117,19 +121,23 @@ struct Task {
 impl Task {
     async fn run(mut self, mut inputs: mpsc::Receiver<Input>) {
         let mut stopping: Option<oneshot::Sender<()>> = None;
-        while stopping.is_none() || self.lines.backlog() > 0 {
+        let mut give_up = None;
+        while stopping.is_none() || !self.lines.are_empty() {
             let wake = self.rooms.poll_timeout();
-            let backlog = self.lines.backlog();
+            let room_for_more = self.lines.backlog_here() < BACKLOG;
             tokio::select! {
                 next = self.lines.next() => match next {
                     Next::Event(node, event) => self.handle_event(node, event),
                     Next::Sent => {}
                     Next::Ended => break,
                 },
-                input = inputs.recv(), if stopping.is_none() && backlog < BACKLOG => match input {
+                input = inputs.recv(), if stopping.is_none() && room_for_more => match input {
                     Some(Input::ShutDown { done }) => {
                         match self.lines.are_elsewhere() {
-                            true => self.rooms.suspend(),
+                            true => {
+                                self.rooms.suspend();
+                                give_up = Some(Instant::now() + LAST_COMMANDS);
+                            }
                             false => self.rooms.shut_down(Instant::now()),
                         }
                         stopping = Some(done);
@@ -138,6 +146,7 @@ impl Task {
                     None => break,
                 },
                 () = sleep_until(wake) => self.rooms.handle_timeout(Instant::now()),
+                () = sleep_until(give_up) => break,
             }
             self.drain();
         }

@@ -62,6 +62,10 @@ impl From<SfuLink> for Links {
 /// Beyond this many waiting commands data messages are dropped: chat may pause, control must not.
 const DATA_BACKLOG: usize = 2048;
 
+/// Beyond this many waiting commands the session with an SFU elsewhere is given up: so many are no burst, it does
+/// not read. Its next session takes stock.
+const MAX_BACKLOG: usize = 65_536;
+
 /// A data message found no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dropped;
@@ -112,9 +116,14 @@ impl Lines {
         matches!(self.events, Events::Nodes(_))
     }
 
-    /// Commands that wait for the slowest SFU.
-    pub(crate) fn backlog(&self) -> usize {
-        self.lines.values().map(|line| line.backlog.len()).max().unwrap_or(0)
+    /// Commands that wait for the SFU in this process.
+    pub(crate) fn backlog_here(&self) -> usize {
+        self.lines.get(&NodeId::LOCAL).map_or(0, |line| line.backlog.len())
+    }
+
+    /// Whether no command waits for any SFU.
+    pub(crate) fn are_empty(&self) -> bool {
+        self.lines.values().all(|line| line.backlog.is_empty())
     }
 
     /// Sends a command, or has it wait. One to a node that is not there is void: its next session takes stock.
@@ -122,6 +131,10 @@ impl Lines {
         let Some(line) = self.lines.get_mut(&node) else { return Ok(()) };
         if matches!(command, ToSfu::SendData { .. }) && line.backlog.len() >= DATA_BACKLOG {
             return Err(Dropped);
+        }
+        if line.backlog.len() >= MAX_BACKLOG && node != NodeId::LOCAL {
+            self.lines.remove(&node);
+            return Ok(());
         }
         if !line.backlog.is_empty() {
             line.backlog.push_back(command);
@@ -181,5 +194,37 @@ fn opened(node: NodeId, event: LinkEvent, lines: &mut BTreeMap<NodeId, Line>) ->
         LinkEvent::Interrupted => NodeEvent::Interrupted,
         LinkEvent::Resumed => NodeEvent::Resumed,
         LinkEvent::Said(event) => NodeEvent::Said(event),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sfu_protocol::ids::RoomId;
+
+    use super::*;
+
+    const COMMAND: ToSfu = ToSfu::CloseRoom { room: RoomId(1) };
+
+    #[tokio::test]
+    async fn a_node_that_takes_nothing_loses_its_session_and_holds_up_nobody() {
+        let (events, heard) = mpsc::channel(2);
+        let mut lines = Lines::new(Links::Nodes(heard));
+        let mut taken = Vec::new();
+        for node in [1, 2].map(NodeId) {
+            let (commands, taker) = mpsc::channel(1);
+            taken.push(taker);
+            let (name, snapshot) = (String::new(), Snapshot::default());
+            let up = LinkEvent::Up { name, capacity: 1, snapshot, commands };
+            events.send((node, up)).await.unwrap();
+            assert!(matches!(lines.next().await, Next::Event(..)));
+        }
+        for _ in 0..1 + MAX_BACKLOG {
+            lines.send(NodeId(1), COMMAND).unwrap();
+        }
+        assert_eq!((lines.backlog_here(), lines.are_empty(), taken[0].is_closed()), (0, false, false));
+        lines.send(NodeId(2), COMMAND).unwrap();
+        assert_eq!(taken[1].try_recv(), Ok(COMMAND), "the other one does not wait");
+        lines.send(NodeId(1), COMMAND).unwrap();
+        assert!(taken[0].is_closed() && lines.are_empty(), "that was too much");
     }
 }

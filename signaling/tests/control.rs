@@ -12,7 +12,7 @@ use sfu_protocol::frame;
 use sfu_protocol::hello::{Hello, Welcome};
 use sfu_protocol::ids::RoomId;
 use sfu_protocol::link::{Link, LinkStats};
-use sfu_protocol::quic::{Ends, Identity, SERVER_NAME, Streams, call, explain};
+use sfu_protocol::quic::{Ended, Ends, Identity, SERVER_NAME, Streams, call, explain};
 use sfu_protocol::snapshot::SnapshotPart;
 use signaling::clock;
 use signaling::control::authority::Authority;
@@ -217,4 +217,36 @@ async fn a_session_goes_on_over_connections_and_a_twin_is_kept_out() {
         () = rest => {}
         ended = node.ends.carry(&mut node.link, &connection, streams) => panic!("{ended:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_session_that_the_service_gives_up_is_followed_by_another() {
+    let state = State::new();
+    let (address, mut events) = state.listen();
+    let identity = state.identity("hall");
+    let mut node = Node::new();
+    for _ in 0..2 {
+        let (connection, streams) = node.call(&identity, address).await;
+        let script = async {
+            let Some(ToSfu::TakeSnapshot { of }) = node.hear.recv().await else {
+                panic!("a snapshot is asked for")
+            };
+            for part in [SnapshotPart::Begin, SnapshotPart::End] {
+                node.say.send(FromSfu::Snapshot { of, part }).await.unwrap();
+            }
+            loop {
+                if let LinkEvent::Up { commands, .. } = next(&mut events).await {
+                    break drop(commands);
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = script => {}
+            ended = timeout(SOON, node.ends.carry(&mut node.link, &connection, streams)) => {
+                assert_eq!(ended.unwrap(), Ended::Lost("stopped".into()));
+            }
+        }
+    }
+    assert_eq!(node.link.stats().fresh, 2);
 }

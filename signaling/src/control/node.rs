@@ -36,7 +36,7 @@ pub(super) struct Node {
     name: String,
     link: Link<ToSfu, FromSfu>,
     ends: Ends<ToSfu, FromSfu>,
-    /// Before the first session nobody gives commands.
+    /// Before the first session, and when the service has given one up, nobody gives commands.
     nobody: Option<mpsc::Sender<ToSfu>>,
     events: mpsc::Sender<(NodeId, LinkEvent)>,
     connected: watch::Sender<bool>,
@@ -75,13 +75,20 @@ impl Node {
             let arrival = match next.take() {
                 Some(arrival) => Some(arrival),
                 None => tokio::select! {
-                    arrival = arrivals.recv() => arrival,
+                    arrival = arrivals.recv() => match arrival {
+                        Some(arrival) => Some(arrival),
+                        None => return,
+                    },
                     () = self.ends.hold(&mut self.link) => None,
                 },
             };
-            let Some(arrival) = arrival else { return };
-            match self.serve(arrival, &mut arrivals, &mut next).await {
-                Ended::OwnerGone => return,
+            let ended = match arrival {
+                Some(arrival) => self.serve(arrival, &mut arrivals, &mut next).await,
+                None => Ended::OwnerGone,
+            };
+            match ended {
+                Ended::OwnerGone if self.events.is_closed() => return,
+                Ended::OwnerGone => self.void(),
                 Ended::Lost(words) if next.is_none() => {
                     warn!(node = self.name, "control link lost: {words}; its media goes on, waiting for it");
                 }
@@ -133,6 +140,14 @@ impl Node {
         };
         self.connected.send_replace(false);
         ended
+    }
+
+    /// The service has given the session up, but not the node: its next connection begins another one.
+    fn void(&mut self) {
+        warn!(node = self.name, "it takes no commands: the session is given up, the next one takes stock");
+        self.link.forfeit();
+        let (nobody, outgoing) = mpsc::channel(1);
+        (self.nobody, self.ends.outgoing) = (Some(nobody), outgoing);
     }
 
     /// Begins a session: what the service still says to the one before is void, and what that one still said

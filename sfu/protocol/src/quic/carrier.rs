@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quinn::{Connection, ConnectionError, ReadError, RecvStream, SendStream, TransportErrorCode, WriteError};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::{CloseCode, IDLE};
 use crate::frame::{self, Decoder, FrameError};
@@ -17,6 +17,9 @@ pub const HANDSHAKE: Duration = IDLE;
 
 /// How long the last messages may take when the owner has gone.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// While nothing more is taken from the owner it is looked this often whether it has gone.
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// Bytes written ahead to each stream, and read from it at once.
 const CHUNK: usize = 64 * 1024;
@@ -164,14 +167,16 @@ impl<Out: Message, In: Message> Ends<Out, In> {
                 return Ended::OwnerGone;
             }
             let (room_out, room_in) = (link.has_room(), link.inbox.len() < MAX_INBOX);
+            let gone = self.outgoing.is_closed();
             let step = tokio::select! {
-                message = self.outgoing.recv(), if finish.is_none() && room_out => {
+                message = self.outgoing.recv(), if finish.is_none() && (room_out || gone) => {
                     match message {
                         Some(message) => link.send(&message),
                         None => finish = Some(Instant::now() + FAREWELL),
                     }
                     Ok(())
                 }
+                () = sleep(RECHECK), if !(room_out || gone) => Ok(()),
                 permit = self.incoming.reserve(), if !link.inbox.is_empty() => match permit {
                     Ok(permit) => {
                         deliver(link, permit);

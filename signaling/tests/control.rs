@@ -250,3 +250,46 @@ async fn a_session_that_the_service_gives_up_is_followed_by_another() {
     }
     assert_eq!(node.link.stats().fresh, 2);
 }
+
+#[tokio::test]
+async fn a_node_that_speaks_before_it_listens_is_heard() {
+    const COMMANDS: u64 = 200;
+    const EVENTS: usize = 5000;
+    let state = State::new();
+    let (address, mut events) = state.listen();
+    let mut node = Node::new();
+    let mut stats = node.ends.stats.subscribe();
+    let (connection, streams) = node.call(&state.identity("hall"), address).await;
+    let script = async {
+        let Some(ToSfu::TakeSnapshot { of }) = node.hear.recv().await else {
+            panic!("a snapshot is asked for")
+        };
+        for part in [SnapshotPart::Begin, SnapshotPart::End] {
+            node.say.send(FromSfu::Snapshot { of, part }).await.unwrap();
+        }
+        let LinkEvent::Up { commands, .. } = next(&mut events).await else { panic!("up") };
+        for _ in 0..COMMANDS {
+            commands.send(ToSfu::CloseRoom { room: RoomId(1) }).await.unwrap();
+        }
+        stats.wait_for(|stats| stats.received > COMMANDS / 2).await.unwrap();
+
+        let speak = async {
+            for _ in 0..EVENTS {
+                node.say.send(FromSfu::Draining).await.unwrap();
+            }
+        };
+        let hear = async {
+            for _ in 0..EVENTS {
+                assert!(matches!(next(&mut events).await, LinkEvent::Said(FromSfu::Draining)));
+            }
+        };
+        tokio::join!(speak, hear);
+        for _ in 0..COMMANDS {
+            node.hear.recv().await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = script => {}
+        ended = node.ends.carry(&mut node.link, &connection, streams) => panic!("{ended:?}"),
+    }
+}

@@ -113,6 +113,11 @@ impl<Out: Message, In: Message> Link<Out, In> {
         self.control.waiting() < WINDOW.messages && self.control.waiting_bytes() < WINDOW.bytes
     }
 
+    /// Whether there is a session, which ends when more waits than is kept.
+    pub fn has_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     /// Whether the other side has all.
     pub fn is_settled(&self) -> bool {
         self.control.waiting() + self.data.waiting() == 0

@@ -166,7 +166,10 @@ impl<Out: Message, In: Message> Ends<Out, In> {
             if finish.is_some() && link.is_settled() {
                 return Ended::OwnerGone;
             }
-            let (room_out, room_in) = (link.has_room(), link.inbox.len() < MAX_INBOX);
+            let room_in = link.inbox.len() < MAX_INBOX;
+            // What came last says what has arrived there: who does not read must not wait for it, as its owner may
+            // take in nothing until it has got rid of what it says.
+            let room_out = link.has_room() || !room_in;
             let gone = self.outgoing.is_closed();
             let step = tokio::select! {
                 message = self.outgoing.recv(), if finish.is_none() && (room_out || gone) => {
@@ -200,6 +203,10 @@ impl<Out: Message, In: Message> Ends<Out, In> {
             };
             if let Err(words) = step {
                 return Ended::Lost(words);
+            }
+            // The counts begin anew, which those of this connection do not fit.
+            if !link.has_session() {
+                return Ended::Lost("more waited for the other side than is kept".to_owned());
             }
         }
     }

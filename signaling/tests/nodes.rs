@@ -330,6 +330,23 @@ fn participants_of_a_restarted_node_join_anew() {
 }
 
 #[test]
+fn who_differs_joins_anew_and_those_who_received_it_stay() {
+    let mut world = World::new(&[A]);
+    let teacher = world.join(1, "lesson").unwrap();
+    let classes = [2, 3].map(|number| world.join(number, "lesson").unwrap());
+    world.publish(teacher);
+    world.settle();
+    for class in classes {
+        world.ask(class, Request::Offer(offer()));
+    }
+    world.settle();
+    world.sfus.get_mut(&A).unwrap().transports().next().unwrap().settled = false;
+    world.up(A);
+    assert_eq!(world.sent_away(), [teacher].into());
+    assert_eq!(world.rooms.census().participants, classes.len());
+}
+
+#[test]
 fn rooms_of_a_signaling_process_before_this_one_go_on_for_a_while() {
     let mut before = World::new(&[A]);
     before.join(1, "lesson").unwrap();

@@ -114,17 +114,18 @@ impl Rooms {
 
     fn reconcile_room(&mut self, now: Instant, id: RoomId, transports: Vec<TransportSnapshot>) {
         let mut there: BTreeMap<TransportId, _> = transports.into_iter().map(|t| (t.transport, t)).collect();
-        let Some((room, _)) = self.room(now, id) else { return };
-        let here: Vec<_> = room.sessions().map(|session| session.id).collect();
-        let mut agreed = Vec::new();
-        for transport in here {
-            match there.remove(&transport) {
-                Some(found) if self.agrees(id, &found) => agreed.push(found),
-                _ => {
-                    let reason = DisconnectReason::StateMismatch;
-                    self.remove(now, transport, reason, Some(Farewell::JoinAgain(reason)));
-                }
+        let Some(room) = self.rooms.get(&id) else { return };
+        let (mut agreed, mut parted) = (Vec::new(), Vec::new());
+        // First all are compared: when one goes, its tracks are forgotten here by those who receive them.
+        for session in room.sessions() {
+            match there.remove(&session.id) {
+                Some(found) if session.agrees(&found) => agreed.push(found),
+                _ => parted.push(session.id),
             }
+        }
+        let reason = DisconnectReason::StateMismatch;
+        for transport in parted {
+            self.remove(now, transport, reason, Some(Farewell::JoinAgain(reason)));
         }
         let Some((room, mut context)) = self.room(now, id) else { return };
         for transport in there.into_keys() {
@@ -141,10 +142,5 @@ impl Rooms {
             }
             room.repeat_wishes(&mut context, found.transport);
         }
-    }
-
-    fn agrees(&self, room: RoomId, found: &TransportSnapshot) -> bool {
-        let session = self.rooms.get(&room).and_then(|room| room.session(found.transport));
-        session.is_some_and(|session| session.agrees(found))
     }
 }

@@ -56,8 +56,10 @@ pub(crate) struct Session {
     pub(crate) socket: Option<SocketId>,
     /// When the WebSocket, or without one the session, is given up.
     pub(crate) deadline: Instant,
-    /// When its client was last heard.
+    /// What was said to its client long before this time has arrived; see [`Self::hear`].
     pub(crate) heard: Instant,
+    /// When its WebSocket became its own.
+    moved: Instant,
     /// The number of the last reliable message from its client. 0: none yet.
     pub(crate) last_message: u32,
     /// Whether it receives every track without asking.
@@ -128,6 +130,7 @@ impl Session {
             socket: Some(socket),
             deadline: context.now + PING_TIMEOUT,
             heard: context.now,
+            moved: context.now,
             last_message: 0,
             auto_subscribe,
             receiver: None,
@@ -190,14 +193,18 @@ impl Session {
         Reaction::None
     }
 
+    /// Its client says something. A client that is back may do so before it has read what it missed: only one that
+    /// has kept the WebSocket for as long as it bears silence there has read the beginning of it.
     fn hear(&mut self, now: Instant) {
-        self.heard = now;
         self.deadline = now + PING_TIMEOUT;
+        if now >= self.moved + PING_TIMEOUT {
+            self.heard = now;
+        }
     }
 
     /// Its client is back on another WebSocket. Returns the one before, if that still seemed open.
     pub(crate) fn move_to(&mut self, now: Instant, socket: SocketId) -> Option<SocketId> {
-        self.hear(now);
+        (self.moved, self.deadline) = (now, now + PING_TIMEOUT);
         self.socket.replace(socket)
     }
 

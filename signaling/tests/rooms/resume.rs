@@ -222,6 +222,27 @@ fn a_departure_told_to_a_dying_websocket_is_told_again() {
 }
 
 #[test]
+fn a_departure_told_to_websockets_that_die_at_once_is_told_until_one_lives() {
+    let mut lesson = Lesson::new();
+    let ((ana, _), (_, sid), (carl, _)) = (lesson.enter_as(1), lesson.enter_as(2), lesson.enter_as(3));
+    lesson.ask(ana, Request::Leave(Default::default()));
+    let told = |lesson: &mut Lesson, number: u64| {
+        let socket = SocketId(number);
+        lesson.resume(socket, "p2", &sid).unwrap();
+        people(&lesson.told_back(socket).1).contains(&("p1".to_owned(), GONE))
+    };
+    for number in 90..95 {
+        lesson.pass_with(10, &[carl]);
+        assert!(told(&mut lesson, number), "{number}");
+        lesson.ask(SocketId(number), Request::Ping(1));
+        lesson.lose(SocketId(number));
+    }
+    assert!(told(&mut lesson, 95));
+    lesson.pass_with(PING_TIMEOUT.as_secs() as u32, &[carl, SocketId(95)]);
+    assert!(!told(&mut lesson, 96), "it has lived");
+}
+
+#[test]
 fn lines_that_a_lost_client_was_asked_for_are_asked_for_again() {
     let mut lesson = Lesson::new();
     let ((ana, _), (ben, sid)) = (lesson.enter_as(1), lesson.enter_as(2));

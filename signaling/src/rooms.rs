@@ -377,10 +377,8 @@ impl Rooms {
     /// Says good-bye to every client: the server stops. Clients try to join again by themselves.
     pub fn shut_down(&mut self, now: Instant) {
         self.draining = true;
-        let all: Vec<_> = self.transports.keys().copied().collect();
-        let reason = DisconnectReason::ServerShutdown;
-        for transport in all {
-            self.remove(now, transport, reason, Some(Farewell::JoinAgain(reason)));
+        for room in self.rooms.keys().copied().collect::<Vec<_>>() {
+            self.send_away(now, room, DisconnectReason::ServerShutdown);
         }
     }
 

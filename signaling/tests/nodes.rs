@@ -22,7 +22,7 @@ use signaling::limits::Limits;
 use signaling::nodes::{NodeEvent, NodeId, ORPHAN_GRACE};
 use signaling::outbox::Output;
 use signaling::protocol::Protocol;
-use signaling::rooms::{Admission, JoinRefused, Rooms};
+use signaling::rooms::{Admission, Census, JoinRefused, Rooms};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const A: NodeId = NodeId(1);
@@ -327,6 +327,20 @@ fn participants_of_a_restarted_node_join_anew() {
     world.join(2, "lesson").unwrap();
     world.settle();
     assert_eq!(world.rooms_at(A), 1);
+}
+
+#[test]
+fn a_class_that_is_sent_away_hears_nothing_else() {
+    let mut world = World::new(&[A]);
+    let sockets: Vec<_> = (0..100).map(|number| world.join(number, "lesson").unwrap()).collect();
+    world.settle();
+    world.told.clear();
+    world.sfus.insert(A, Sfu::default());
+    world.up(A);
+    for socket in sockets {
+        assert!(matches!(world.told[&socket][..], [Response::Leave(_)]) && world.closed.contains(&socket));
+    }
+    assert_eq!(world.rooms.census(), Census::default());
 }
 
 #[test]

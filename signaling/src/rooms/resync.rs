@@ -93,11 +93,24 @@ impl Rooms {
     fn give_up_room(&mut self, now: Instant, id: RoomId, reason: DisconnectReason) {
         let Some(room) = self.rooms.get(&id) else { return };
         let node = room.node;
-        for transport in room.sessions().map(|session| session.id).collect::<Vec<_>>() {
-            self.remove(now, transport, reason, Some(Farewell::JoinAgain(reason)));
-        }
+        self.send_away(now, id, reason);
         self.out.direct(node);
         self.close_room(id);
+    }
+
+    /// Tells everyone in a room to join anew. All are told first: of how the others leave then nobody hears.
+    pub(super) fn send_away(&mut self, now: Instant, id: RoomId, reason: DisconnectReason) {
+        let Some((room, context)) = self.room(now, id) else { return };
+        let mut all = Vec::with_capacity(room.len());
+        for session in room.sessions_mut() {
+            let socket = session.socket.take();
+            context.out.dismiss(socket, Farewell::JoinAgain(reason));
+            all.push((session.id, socket));
+        }
+        for (transport, socket) in all {
+            socket.and_then(|socket| self.sockets.remove(&socket));
+            self.remove(now, transport, reason, None);
+        }
     }
 
     fn reconcile(&mut self, now: Instant, node: NodeId, snapshot: Snapshot) {

@@ -22,6 +22,8 @@ pub struct Metrics {
     pub connections_refused: IntCounterVec,
     /// Clients dropped because they did not read their messages.
     pub slow_clients: IntCounter,
+    /// Events of SFU nodes that were ignored, as they were about rooms on other nodes.
+    pub foreign_events: IntCounter,
     /// SFU nodes in reach.
     pub nodes: IntGauge,
     node_up: IntGaugeVec,
@@ -50,6 +52,13 @@ impl Metrics {
             slow_clients: registered(
                 &registry,
                 IntCounter::with_opts(opts("slow_clients_total", "Clients dropped for not reading")),
+            ),
+            foreign_events: registered(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "foreign_events_total",
+                    "Events about rooms on other nodes, ignored",
+                )),
             ),
             nodes: gauge(&registry, "nodes", "SFU nodes in reach"),
             node_up: gauges(&registry, "node_up", "Whether an SFU node is in reach"),

@@ -29,6 +29,8 @@ use crate::room::{Resumed, Room};
 use crate::session::{Context, Session};
 use crate::wishes::first_wish;
 
+pub use self::resync::Ignored;
+
 /// Every room, participant and WebSocket.
 #[derive(Debug)]
 pub struct Rooms {

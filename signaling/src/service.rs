@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::nodes::{NodeEvent, NodeId};
 use crate::outbox::Output;
 use crate::protocol::Protocol;
-use crate::rooms::{Admission, Rooms};
+use crate::rooms::{Admission, Ignored, Rooms};
 use crate::sfu_link::{Lines, Links, Next};
 
 /// Inputs of all clients that wait.
@@ -203,7 +203,8 @@ impl Task {
         match self.rooms.handle_node(Instant::now(), node, event) {
             Ok(()) if is_data => self.metrics.data.with_label_values(&["relayed"]).inc(),
             Ok(()) => {}
-            Err(error) => self.metrics.data.with_label_values(&[error.label()]).inc(),
+            Err(Ignored::Data(error)) => self.metrics.data.with_label_values(&[error.label()]).inc(),
+            Err(Ignored::Foreign) => self.metrics.foreign_events.inc(),
         }
     }
 

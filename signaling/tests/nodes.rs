@@ -12,7 +12,7 @@ use livekit_protocol::{
     AddTrackRequest, ConnectionSettings, JoinRequest, SessionDescription, TrackSource, TrackType,
     UpdateSubscription, UpdateTrackSettings,
 };
-use sfu_protocol::control::{FromSfu, ToSfu};
+use sfu_protocol::control::{CloseReason, FromSfu, ToSfu};
 use sfu_protocol::ids::{RoomId, TrackId, TransportId};
 use sfu_protocol::snapshot::{Snapshot, TransportSnapshot};
 use signaling::auth::{Claims, VideoGrant};
@@ -22,7 +22,7 @@ use signaling::limits::Limits;
 use signaling::nodes::{NodeEvent, NodeId, ORPHAN_GRACE};
 use signaling::outbox::Output;
 use signaling::protocol::Protocol;
-use signaling::rooms::{Admission, Census, JoinRefused, Rooms};
+use signaling::rooms::{Admission, Census, Ignored, JoinRefused, Rooms};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const A: NodeId = NodeId(1);
@@ -327,6 +327,20 @@ fn participants_of_a_restarted_node_join_anew() {
     world.join(2, "lesson").unwrap();
     world.settle();
     assert_eq!(world.rooms_at(A), 1);
+}
+
+#[test]
+fn a_node_speaks_for_its_own_rooms_only() {
+    let mut world = World::new(&[A, B]);
+    world.join(1, "lesson").unwrap();
+    world.settle();
+    let transport = world.sfus.get_mut(&A).unwrap().transports().next().unwrap().transport;
+    let closed = || NodeEvent::Said(FromSfu::TransportClosed { transport, reason: CloseReason::Shutdown });
+    assert_eq!(world.rooms.handle_node(world.now, B, closed()), Err(Ignored::Foreign));
+    world.drain();
+    assert_eq!((world.rooms.census().participants, world.sent_away().len()), (1, 0));
+    world.event(A, closed());
+    assert_eq!(world.rooms.census().participants, 0);
 }
 
 #[test]

@@ -20,6 +20,15 @@ use crate::limits::Limits;
 use crate::nodes::{Load, NodeEvent, NodeId, Nodes};
 use crate::outbox::Farewell;
 
+/// Why something that a node said was not acted upon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ignored {
+    /// It is about a room on another node.
+    Foreign,
+    /// It is a data message that was not passed on.
+    Data(DataError),
+}
+
 impl Rooms {
     /// No rooms and no nodes yet: SFUs run in processes of their own. `patience` is how long one may be out of
     /// reach before its participants are told to join anew, on another one.
@@ -27,8 +36,8 @@ impl Rooms {
         Self { nodes: Nodes::remote(patience), ..Self::new(limits, clock, seed) }
     }
 
-    /// Something happens to a node. An error is a data message that was not passed on.
-    pub fn handle_node(&mut self, now: Instant, node: NodeId, event: NodeEvent) -> Result<(), DataError> {
+    /// Something happens to a node. What it says counts for its own rooms only.
+    pub fn handle_node(&mut self, now: Instant, node: NodeId, event: NodeEvent) -> Result<(), Ignored> {
         match event {
             NodeEvent::Up { name, capacity, snapshot } => {
                 self.nodes.up(node, name, capacity);
@@ -40,9 +49,34 @@ impl Rooms {
             }
             NodeEvent::Resumed => self.nodes.resumed(node),
             NodeEvent::Said(FromSfu::Draining) if node != NodeId::LOCAL => self.nodes.draining(node),
-            NodeEvent::Said(event) => return self.handle_sfu(now, event),
+            NodeEvent::Said(event) => {
+                let room = self.room_meant(&event).and_then(|id| self.rooms.get(&id));
+                if room.is_some_and(|room| room.node != node) {
+                    return Err(Ignored::Foreign);
+                }
+                return self.handle_sfu(now, event).map_err(Ignored::Data);
+            }
         }
         Ok(())
+    }
+
+    /// The room that an event is about. None: about the whole node, or about what is no longer here.
+    fn room_meant(&self, event: &FromSfu) -> Option<RoomId> {
+        let transport = match event {
+            FromSfu::Speakers { room, .. } | FromSfu::LinkQuality { room, .. } => return Some(*room),
+            FromSfu::Draining | FromSfu::Snapshot { .. } => return None,
+            FromSfu::Answer { transport, .. }
+            | FromSfu::OfferRejected { transport, .. }
+            | FromSfu::NegotiationNeeded { transport, .. }
+            | FromSfu::TransportConnected { transport, .. }
+            | FromSfu::TransportClosed { transport, .. }
+            | FromSfu::TrackStarted { transport, .. }
+            | FromSfu::Data { transport, .. }
+            | FromSfu::Offer { transport, .. }
+            | FromSfu::AnswerRejected { transport, .. }
+            | FromSfu::StreamState { transport, .. } => *transport,
+        };
+        self.transports.get(&self.owner(transport)).copied()
     }
 
     /// Lets every client go without a word, and leaves media alone: signaling stops, the SFUs go on. Clients come

@@ -35,6 +35,7 @@ pub struct Selector {
     target: Option<Target>,
 }
 
+#[expect(clippy::large_enum_variant, reason = "a box would be an allocation at each switch")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing is forwarded until resumed.

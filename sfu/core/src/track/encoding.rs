@@ -256,7 +256,7 @@ impl Encoding {
     }
 
     fn begin_run(&mut self) {
-        self.stream.epoch = self.stream.epoch.wrapping_add(1);
+        self.stream.epoch += 1;
         self.seq = SeqUnwrapper::default();
         self.time = TimestampUnwrapper::default();
         self.restart = None;
@@ -334,5 +334,41 @@ fn facts(
         },
         audio_level: values.audio_level,
         orientation: values.video_orientation,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::track::testing::start;
+
+    const OPUS: CodecParams =
+        CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
+
+    fn encoding() -> Encoding {
+        let stream = StreamKey { encoding: 0, epoch: 0 };
+        let params = EncodingParams { ssrc: Some(Ssrc(0)), ..EncodingParams::default() };
+        Encoding::new(start(), MediaKind::Audio, stream, params)
+    }
+
+    fn receive(encoding: &mut Encoding, now: Instant, seq: u16) -> Result<Arrival, ReceiveError> {
+        let mut packet = [0x80, OPUS.pt, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfc];
+        packet[2..4].copy_from_slice(&seq.to_be_bytes());
+        packet[4..8].copy_from_slice(&(u32::from(seq) * 960).to_be_bytes());
+        let packet = RtpView::parse(&packet).unwrap();
+        encoding.receive(now, &OPUS, &packet, &Values::default())
+    }
+
+    #[test]
+    fn a_run_is_never_mistaken_for_an_earlier_one() {
+        let (mut encoding, now) = (encoding(), start());
+        let mut before = receive(&mut encoding, now, 7).unwrap().stream;
+        // More than any 16 bits can count.
+        for run in 1..=70_000 {
+            encoding.set_ssrc(Ssrc(run % 2));
+            let stream = receive(&mut encoding, now, 7).unwrap().stream;
+            assert!(stream.epoch > before.epoch, "run {run}");
+            before = stream;
+        }
     }
 }

@@ -16,8 +16,9 @@ pub mod up_track;
 pub struct StreamKey {
     /// Index of the encoding, 0 is the lowest.
     pub encoding: u8,
-    /// Which run of it.
-    pub epoch: u16,
+    /// Which run of it. A run costs its sender a packet or two and its number must not come again: what departed
+    /// under it would be sealed anew with other bytes.
+    pub epoch: u64,
 }
 
 #[cfg(test)]

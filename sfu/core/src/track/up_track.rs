@@ -89,7 +89,7 @@ impl UpTrack {
             }
         } else {
             let epochs = self.encodings.iter().map(|encoding| encoding.stream().epoch);
-            let unused = epochs.max().map_or(0, |epoch| epoch.wrapping_add(1));
+            let unused = epochs.max().map_or(0, |epoch| epoch + 1);
             self.encodings = encodings(now, &params, unused);
         }
         self.params = params;
@@ -307,7 +307,7 @@ impl UpTrack {
     }
 }
 
-fn encodings(now: Instant, params: &ReceiveParams, epoch: u16) -> ArrayVec<Encoding, MAX_ENCODINGS> {
+fn encodings(now: Instant, params: &ReceiveParams, epoch: u64) -> ArrayVec<Encoding, MAX_ENCODINGS> {
     let streams = (0..).map(|encoding| StreamKey { encoding, epoch });
     let encodings = streams.zip(&params.encodings);
     encodings.map(|(stream, own)| Encoding::new(now, params.kind, stream, *own)).collect()

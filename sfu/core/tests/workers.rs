@@ -16,7 +16,7 @@ use sfu_core::stats::Refusal;
 use sfu_core::transport::params::IceCredentials;
 use sfu_core::transport::{Identity, TransportConfig};
 use sfu_core::units::{RoomId, TransportId};
-use sfu_core::worker::{Foreign, News, TRANSMIT_BUFFER, Tuple, Worker, WorkerConfig, WorkerIndex};
+use sfu_core::worker::{Foreign, News, Notice, TRANSMIT_BUFFER, Tuple, Worker, WorkerConfig, WorkerIndex};
 
 const SERVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 7882);
 const ROOM: RoomId = RoomId(1);
@@ -184,4 +184,35 @@ fn an_address_is_forgotten_with_its_transport() {
     port.owner.handle_handed_over(port.now, RECEIVING, tuple, &mut media);
     let (to, notice) = port.owner.poll_notice().unwrap();
     assert_eq!((to, notice.news), (RECEIVING, News::Unbound));
+}
+
+#[test]
+fn an_address_that_another_transport_took_is_given_back_with_its_clients_next_check() {
+    for thief in [OWNER, RECEIVING] {
+        let mut port = Port::new(1);
+        let publication = port.clients[0].publish(port.now, Codec::Opus);
+        let (transport, track) = (port.clients[0].id(), publication.track);
+        let (source, params) = (publication.source, publication.params);
+        port.owner.handle_command(port.now, Command::Publish { transport, track, source, params });
+        port.run(Duration::from_secs(2));
+        let tuple = port.tuple(0);
+        if thief == OWNER {
+            let mut other = join(port.now, &mut port.owner, TransportId(9));
+            other.handle_timeout(port.now);
+            port.receive(0, other.poll_transmit().unwrap());
+        } else {
+            let news = News::Bound;
+            port.owner.handle_notice(Notice { tuple, owner: thief, news });
+        }
+        port.exchange();
+        let refused = |port: &Port| port.owner.stats().refused.total();
+        let before = refused(&port);
+        port.run(Duration::from_millis(100));
+        assert!(refused(&port) > before, "{thief:?} has it");
+        port.run(Duration::from_secs(10));
+        let before = (refused(&port), port.owner.stats().rooms.packets_in);
+        port.run(Duration::from_secs(1));
+        assert_eq!(refused(&port), before.0, "{thief:?}");
+        assert!(port.owner.stats().rooms.packets_in >= before.1 + 45, "{thief:?}");
+    }
 }

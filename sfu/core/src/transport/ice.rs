@@ -52,7 +52,7 @@ pub enum StunError {
 pub(super) struct Checked {
     /// The answer; it goes back where the request came from.
     pub(super) answer: Vec<u8>,
-    /// Whether the tuple is a new one.
+    /// Whether this check proved the tuple to be the client's: again, where another transport may have taken it.
     pub(super) bound: bool,
     /// The tuple that had to go for it.
     pub(super) unbound: Option<Tuple>,
@@ -161,7 +161,7 @@ impl IceLite {
         let answer = session.answer(&request, &[&BINDING_SUCCESS, &mapped])?;
 
         self.last_check = now;
-        let (bound, unbound) = self.bind(now, tuple);
+        let unbound = self.bind(now, tuple);
         let is_nominated = signed(&request, ATTR_USE_CANDIDATE).is_some();
         if self.selected.is_none() || is_nominated {
             self.selected = Some(tuple);
@@ -169,7 +169,7 @@ impl IceLite {
         if is_current && is_nominated {
             self.previous = None;
         }
-        Ok(Checked { answer, bound, unbound })
+        Ok(Checked { answer, bound: true, unbound })
     }
 
     /// The session that a username belongs to, and whether it is the current one.
@@ -183,18 +183,18 @@ impl IceLite {
             .map(|previous| (previous, false))
     }
 
-    /// Remembers the tuple; whether it is new, and which one it replaces: the one that was checked least lately
-    /// and carries no media.
-    fn bind(&mut self, now: Instant, tuple: Tuple) -> (bool, Option<Tuple>) {
+    /// Remembers the tuple, and returns which one it replaces: the one that was checked least lately and carries
+    /// no media.
+    fn bind(&mut self, now: Instant, tuple: Tuple) -> Option<Tuple> {
         if let Some(checks) = self.tuples.iter_mut().find(|checks| checks.tuple == tuple) {
             checks.last = now;
-            return (false, None);
+            return None;
         }
         let unused = self.tuples.iter().enumerate().filter(|(_, checks)| Some(checks.tuple) != self.selected);
         let oldest = unused.min_by_key(|(_, checks)| checks.last).map(|(at, _)| at);
         let unbound = oldest.filter(|_| self.tuples.is_full()).map(|at| self.tuples.remove(at).tuple);
         self.tuples.push(Checks { tuple, last: now });
-        (true, unbound)
+        unbound
     }
 }
 
@@ -326,6 +326,7 @@ mod tests {
         let mut ice = ice(now);
         let checked = ice.handle(now, tuple(1), &check()).unwrap();
         assert!(checked.bound);
+        assert!(ice.handle(now, tuple(1), &check()).unwrap().bound, "another transport may have taken it");
         let mut answer = Message { raw: checked.answer, ..Message::default() };
         answer.decode().unwrap();
         assert_eq!((answer.typ, answer.transaction_id), (BINDING_SUCCESS, TransactionId([9; 12])));

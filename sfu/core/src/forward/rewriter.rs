@@ -262,7 +262,12 @@ impl Rewriter {
     /// Takes back every number behind the highest that departed: what was admitted with them must not leave.
     pub fn abandon(&mut self) {
         let next = self.next_departure();
+        let present = self.segments.back().map(|segment| segment.stream);
         while self.segments.pop_back_if(|segment| segment.output >= next).is_some() {}
+        if self.segments.back().map(|segment| segment.stream) != present {
+            // It was about the timestamps of a stream that the receiver has seen nothing of.
+            self.alignment = Alignment::Settled;
+        }
         if let Some(last) = self.segments.back_mut() {
             last.end = last.end.min(last.start + (next - last.output));
             self.frontier = last.end - 1;
@@ -717,6 +722,24 @@ mod tests {
             assert_eq!(time(&mut rewriter, 70, 500), (first, 19_000), "what was said stays");
             assert_eq!(time(&mut rewriter, 71, 3500), (first + 1, second));
             assert!(rewriter.awaits(B, 72));
+        }
+    }
+
+    #[test]
+    fn an_abandoned_stream_does_not_shift_the_timestamps_of_the_one_before() {
+        // Due at once, or guessed and due once the reports tell.
+        for aligned in [Some(9_000), None] {
+            let mut rewriter = Rewriter::new(0);
+            rewriter.begin(A, &PacketFacts { time: 10_000, ..picture(100, 1, 1) }, None);
+            assert!(rewriter.number(A, 100).is_some());
+            rewriter.begin(B, &PacketFacts { time: 500, ..picture(7000, 1, 1) }, aligned);
+            rewriter.abandon();
+            assert_eq!(rewriter.unaligned(), None);
+            rewriter.begin(A, &PacketFacts { time: 20_000, ..picture(200, 2, 1) }, None);
+            assert!(rewriter.admit(A, &PacketFacts { time: 23_000, ..picture(201, 3, 1) }));
+            for seq in [200, 201] {
+                assert_eq!(rewriter.number(A, seq).unwrap().offsets.time, 0, "{aligned:?} {seq}");
+            }
         }
     }
 

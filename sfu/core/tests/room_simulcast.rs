@@ -185,17 +185,19 @@ fn nothing_is_sent_or_asked_for_while_a_receiver_wishes_nothing() {
     assert_eq!(camera.check(&[2]).len(), 27, "from the key frame on, a frame after the request");
 }
 
+/// What receivers were told since the last call.
+fn states(camera: &mut Camera) -> Vec<bool> {
+    let events = std::iter::from_fn(|| camera.lesson.room.poll_event());
+    let states = events.filter_map(|event| match event {
+        RoomEvent::StreamState { paused, .. } => Some(paused),
+        RoomEvent::TrackStarted { .. } => None,
+    });
+    states.collect()
+}
+
 #[test]
 fn a_receiver_is_told_when_its_picture_stops_and_goes_on() {
     let mut camera = Camera::new();
-    let states = |camera: &mut Camera| -> Vec<bool> {
-        let events = std::iter::from_fn(|| camera.lesson.room.poll_event());
-        let states = events.filter_map(|event| match event {
-            RoomEvent::StreamState { paused, .. } => Some(paused),
-            RoomEvent::TrackStarted { .. } => None,
-        });
-        states.collect()
-    };
     camera.film(30);
     assert_eq!(states(&mut camera), [], "it flows at first");
     camera.set(Wish { paused: true, ..Wish::default() });
@@ -210,6 +212,13 @@ fn a_receiver_is_told_when_its_picture_stops_and_goes_on() {
     camera.lesson.room.set_muted(camera.lesson.now, camera.teacher, VIDEO, true).unwrap();
     camera.film(120);
     assert_eq!(states(&mut camera), [], "of that its receivers know");
+    camera.encoders.iter_mut().for_each(|encoder| encoder.1 = false);
+    camera.film(120);
+    camera.lesson.room.set_muted(camera.lesson.now, camera.teacher, VIDEO, false).unwrap();
+    camera.film(60);
+    assert_eq!(states(&mut camera), [], "it may begin again");
+    camera.film(60);
+    assert_eq!(states(&mut camera), [true], "it did not");
 }
 
 #[test]

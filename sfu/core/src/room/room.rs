@@ -304,7 +304,7 @@ impl Room {
     ) -> Result<(), RoomError> {
         let key = self.owned(from, id)?;
         let published = &mut self.tracks[key];
-        published.up.set_muted(muted);
+        published.up.set_muted(now, muted);
         self.speakers.set_muted(key, muted);
         self.settle_layers(now, key);
         Ok(())

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::StreamKey;
 use super::encoding::{Arrival, Encoding};
+use super::layers::SILENCE;
 use super::packet_cache::PacketFacts;
 use super::receive_stats::SenderClock;
 use super::reception::Reception;
@@ -54,6 +55,8 @@ pub struct UpTrack {
     params: ReceiveParams,
     encodings: ArrayVec<Encoding, MAX_ENCODINGS>,
     muted: bool,
+    /// When it was unmuted last.
+    unmuted: Option<Instant>,
     started: bool,
     /// What could be chosen from when it was last looked at, and whether that has changed.
     layers: ArrayVec<(bool, Option<Size>), MAX_ENCODINGS>,
@@ -70,6 +73,7 @@ impl UpTrack {
             params,
             encodings,
             muted: false,
+            unmuted: None,
             started: false,
             layers: ArrayVec::new(),
             layers_changed: false,
@@ -132,7 +136,10 @@ impl UpTrack {
     }
 
     /// Mutes or unmutes it; its packets are taken in all the same.
-    pub fn set_muted(&mut self, muted: bool) {
+    pub fn set_muted(&mut self, now: Instant, muted: bool) {
+        if self.muted && !muted {
+            self.unmuted = Some(now);
+        }
         self.muted = muted;
     }
 
@@ -152,9 +159,10 @@ impl UpTrack {
         !std::mem::replace(&mut self.started, true)
     }
 
-    /// Whether its packets came, and have ceased.
+    /// Whether its packets came, and have ceased. An unmuted one is given the time to begin again.
     pub fn has_stopped(&self, now: Instant) -> bool {
-        self.started && !self.encodings.iter().any(|encoding| encoding.active(now))
+        let begins_again = self.unmuted.is_some_and(|at| now.saturating_duration_since(at) < SILENCE);
+        self.started && !begins_again && !self.encodings.iter().any(|encoding| encoding.active(now))
     }
 
     /// Which encoding and role a packet of an unknown SSRC has, by what it says of itself: `None` where that

@@ -222,6 +222,23 @@ fn a_receiver_is_told_when_its_picture_stops_and_goes_on() {
 }
 
 #[test]
+fn a_receiver_told_that_nothing_flows_is_told_otherwise_before_it_subscribes_again() {
+    let mut camera = Camera::new();
+    let paused = Wish { paused: true, ..Wish::default() };
+    camera.film(5);
+    camera.set(paused);
+    assert_eq!(states(&mut camera), [true]);
+    camera.lesson.subscribe(camera.pupil, VIDEO, 60);
+    assert_eq!(states(&mut camera), [], "the same with other SSRCs");
+    camera.lesson.room.unsubscribe(camera.pupil, VIDEO).unwrap();
+    camera.lesson.subscribe(camera.pupil, VIDEO, 60);
+    assert_eq!(states(&mut camera), [false]);
+    camera.set(paused);
+    camera.lesson.room.unpublish(camera.teacher, VIDEO).unwrap();
+    assert_eq!(states(&mut camera), [true, false], "the track has gone");
+}
+
+#[test]
 fn a_switch_without_reports_is_corrected_once_they_come() {
     let mut camera = Camera::new();
     camera.reports = false;

@@ -341,14 +341,17 @@ impl Room {
         if ssrcs(&params).any(|ssrc| participant.sent.contains_key(&ssrc)) {
             return Err(RoomError::SsrcInUse);
         }
-        let wish = before.map_or(Wish::default(), |before| self.downs[before].wish);
+        let (mut wish, mut told_paused) = (Wish::default(), false);
         if let Some(before) = before {
+            wish = self.downs[before].wish;
+            // What it was told holds for the new one.
+            told_paused = std::mem::take(&mut self.downs[before].told_paused);
             self.end_subscription(before);
         }
         let muted = self.tracks[key].up.muted();
         let ssrcs = ssrcs(&params);
         let down = DownTrack::new(params, muted || wish.paused);
-        let down = self.downs.insert(Subscription { down, to, track: key, wish, told_paused: false });
+        let down = self.downs.insert(Subscription { down, to, track: key, id, wish, told_paused });
         let participant = &mut self.participants[to];
         participant.subscriptions.push(down);
         participant.sent.extend(ssrcs.map(|ssrc| (ssrc, down)));
@@ -475,6 +478,11 @@ impl Room {
 
     fn end_subscription(&mut self, key: DownKey) {
         let Some(subscription) = self.downs.remove(key) else { return };
+        if subscription.told_paused {
+            // Else it would hold for a later subscription, too.
+            let Subscription { to, id, .. } = subscription;
+            self.events.push_back(RoomEvent::StreamState { participant: to, track: id, paused: false });
+        }
         if let Some(published) = self.tracks.get_mut(subscription.track) {
             published.subscribers.retain(|&down| down != key);
             published.waiting.retain(|&down| down != key);

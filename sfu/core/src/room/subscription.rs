@@ -4,7 +4,7 @@ use slotmap::new_key_type;
 
 use super::room::{ParticipantKey, TrackKey};
 use crate::forward::down_track::DownTrack;
-use crate::units::Wish;
+use crate::units::{TrackId, Wish};
 
 new_key_type! {
     /// Names a subscription; never a later one in the same place.
@@ -16,6 +16,8 @@ pub(super) struct Subscription {
     pub(super) down: DownTrack,
     pub(super) to: ParticipantKey,
     pub(super) track: TrackKey,
+    /// The track's id, which is told to the receiver even when the track has gone.
+    pub(super) id: TrackId,
     /// How the receiver wants it.
     pub(super) wish: Wish,
     /// Whether the receiver was told that nothing flows.

@@ -289,8 +289,8 @@ impl UpTrack {
         }
     }
 
-    /// Says which encodings anybody receives, or is about to, as bits by index. Nothing more is asked of the
-    /// sender about the others.
+    /// Says which encodings anybody receives, or is about to, as bits by index. No further holes of the others
+    /// are asked for.
     pub fn set_wanted(&mut self, encodings: u8) {
         for (index, encoding) in self.encodings.iter_mut().enumerate() {
             let wanted = encodings & 1 << index != 0;

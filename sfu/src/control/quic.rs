@@ -150,9 +150,21 @@ impl Caller {
     }
 }
 
+/// Tries the addresses of a name one after the other: signaling may listen on one family only. An error is what
+/// the last one gave.
 async fn connect(signaling: &str, tls: &ClientConfig, hello: &Hello) -> Result<Welcomed, String> {
-    let mut addresses = tokio::net::lookup_host(signaling).await.map_err(|error| error.to_string())?;
-    let address = addresses.next().ok_or("the name has no address")?;
+    let addresses = tokio::net::lookup_host(signaling).await.map_err(|error| error.to_string())?;
+    let mut words = "the name has no address".to_owned();
+    for address in addresses {
+        match connect_to(address, tls, hello).await {
+            Ok(welcomed) => return Ok(welcomed),
+            Err(error) => words = error,
+        }
+    }
+    Err(words)
+}
+
+async fn connect_to(address: SocketAddr, tls: &ClientConfig, hello: &Hello) -> Result<Welcomed, String> {
     let any = match address {
         SocketAddr::V4(_) => SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0),
         SocketAddr::V6(_) => SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), 0),

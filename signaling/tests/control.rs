@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy does not know helpers of tests as tests")]
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -24,7 +24,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(15);
-const HERE: &str = "127.0.0.1";
 
 /// A folder with an authority in it.
 struct State(PathBuf);
@@ -58,8 +57,8 @@ fn hello(node: &str, incarnation: u64) -> Hello {
     Hello { node: node.to_owned(), incarnation, capacity: 5, resume: None }
 }
 
-async fn connect(identity: &Identity, to: SocketAddr, from: &str) -> Result<Connection, String> {
-    let endpoint = Endpoint::client(SocketAddr::new(from.parse::<IpAddr>().unwrap(), 0)).unwrap();
+async fn connect(identity: &Identity, to: SocketAddr) -> Result<Connection, String> {
+    let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     let connecting = endpoint.connect_with(identity.caller().unwrap(), to, SERVER_NAME).unwrap();
     connecting.await.map_err(|error| explain(&error))
 }
@@ -67,16 +66,15 @@ async fn connect(identity: &Identity, to: SocketAddr, from: &str) -> Result<Conn
 async fn try_call(
     identity: &Identity,
     to: SocketAddr,
-    from: &str,
     hello: &Hello,
 ) -> Result<(Connection, Welcome, Streams), String> {
-    let connection = connect(identity, to, from).await?;
+    let connection = connect(identity, to).await?;
     let (welcome, streams) = call(&connection, hello).await.map_err(|error| error.to_string())?;
     Ok((connection, welcome, streams))
 }
 
 async fn refusal(identity: &Identity, to: SocketAddr, hello: &Hello) -> String {
-    match timeout(SOON, try_call(identity, to, HERE, hello)).await.unwrap() {
+    match timeout(SOON, try_call(identity, to, hello)).await.unwrap() {
         Ok(_) => panic!("let in"),
         Err(words) => words,
     }
@@ -103,7 +101,7 @@ async fn who_is_not_let_in_hears_why() {
 async fn another_version_is_refused_in_words() {
     let state = State::new();
     let (address, _events) = state.listen();
-    let connection = connect(&state.identity("hall"), address, HERE).await.unwrap();
+    let connection = connect(&state.identity("hall"), address).await.unwrap();
     let (mut send, mut recv) = connection.open_bi().await.unwrap();
     let mut bytes = Vec::new();
     frame::encode(&(9u16, "whatever comes with it"), &mut bytes).unwrap();
@@ -154,7 +152,7 @@ impl Node {
 
     async fn call(&mut self, identity: &Identity, to: SocketAddr) -> (Connection, Streams) {
         let hello = Hello { resume: self.link.resume(), ..hello("hall", 1) };
-        let (connection, welcome, streams) = try_call(identity, to, HERE, &hello).await.unwrap();
+        let (connection, welcome, streams) = try_call(identity, to, &hello).await.unwrap();
         self.link.welcomed(welcome).unwrap();
         (connection, streams)
     }
@@ -186,7 +184,7 @@ async fn a_session_goes_on_over_connections_and_a_twin_is_kept_out() {
         };
         assert_eq!((name.as_str(), snapshot.rooms), ("hall", vec![(RoomId(7), Vec::new())]));
 
-        let twin = try_call(&identity, address, "127.0.0.2", &hello("hall", 2)).await;
+        let twin = try_call(&identity, address, &hello("hall", 2)).await;
         let words = match twin {
             Err(words) => words,
             Ok((connection, ..)) => explain(&connection.closed().await),

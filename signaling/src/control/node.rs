@@ -128,7 +128,7 @@ impl Node {
                 tokio::select! {
                     ended = &mut carrying => break ended,
                     Some(newer) = arrivals.recv() => {
-                        if is_same(&newer, incarnation, &connection) {
+                        if newer.hello().incarnation == incarnation {
                             CloseCode::Replaced.close(&connection, "the node has connected anew");
                             *next = Some(newer);
                         } else {
@@ -173,12 +173,8 @@ impl Node {
     }
 }
 
-/// The same process, or another one on the same machine: then the former has died.
-fn is_same(newer: &Arrival, incarnation: u64, present: &Connection) -> bool {
-    newer.hello().incarnation == incarnation
-        || newer.connection.remote_address().ip() == present.remote_address().ip()
-}
-
+/// Another process with the node's file does not replace the one that is there: the two would do so for ever, and
+/// end all lessons each time. Where that one has died, it is noticed after the idle timeout.
 fn refuse_twin(newer: &Arrival, name: &str, metrics: &ControlMetrics) {
     let from = newer.connection.remote_address();
     warn!(node = name, %from, "refused: a node of this name is connected already");

@@ -224,7 +224,7 @@ impl Room {
             msid: track.msid(&from.sid, to.needs_stream_per_track()),
         };
         let (id, sid) = (track.id, track.info.sid.clone());
-        let wanted = Wanted { sid, kind: track.kind, carried: false, wish: Wish::default() };
+        let wanted = Wanted { sid, kind: track.kind, carried: false, wish: Wish::default(), paused: false };
         if self.sessions.get_mut(&receiver).is_some_and(|to| to.want(id, wanted)) {
             context.out.command(command);
             self.begin_to_wish(context, receiver, id);

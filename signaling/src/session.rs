@@ -85,6 +85,14 @@ pub(crate) struct Wanted {
     pub(crate) carried: bool,
     /// How it wants it.
     pub(crate) wish: Wish,
+    /// Whether it does not flow at present.
+    pub(crate) paused: bool,
+}
+
+impl Wanted {
+    pub(crate) fn is_picture(&self) -> bool {
+        self.kind == MediaKind::Video
+    }
 }
 
 /// What the room has to do after a request.

@@ -5,12 +5,12 @@ use livekit_protocol::{
     ConnectionSettings, StreamState, StreamStateInfo, StreamStateUpdate, TrackInfo, UpdateTrackSettings,
     VideoLayer, VideoQuality,
 };
-use sfu_protocol::control::{MediaKind, Size, ToSfu, Wish};
+use sfu_protocol::control::{Size, ToSfu, Wish};
 use sfu_protocol::ids::{TrackId, TransportId};
 
 use crate::limits::MAX_WISHES;
 use crate::room::Room;
-use crate::session::Context;
+use crate::session::{Context, Wanted};
 
 /// What a client wants of a picture that it has not said anything of yet. One that says how large it shows each
 /// (adaptive stream) gets the smallest until it does: on a thin line the others would suffer meanwhile. Any other
@@ -40,7 +40,7 @@ impl Room {
     pub(crate) fn begin_to_wish(&mut self, context: &mut Context<'_>, to: TransportId, track: TrackId) {
         let Some(session) = self.session(to) else { return };
         let wish = session.first_wish;
-        if session.wanted(track).is_some_and(|wanted| wanted.kind == MediaKind::Video) {
+        if session.wanted(track).is_some_and(Wanted::is_picture) {
             self.set_wish(context, to, track, wish);
             self.demand_changed(context, track);
         }
@@ -48,22 +48,40 @@ impl Room {
 
     /// A picture ceased to flow to a client, or flows again.
     pub(crate) fn stream_state(
-        &self,
+        &mut self,
         context: &mut Context<'_>,
         to: TransportId,
         track: TrackId,
         paused: bool,
     ) {
-        let (Some(session), Some(publisher)) = (self.session(to), self.publisher(track)) else { return };
-        let Some(wanted) = session.wanted(track) else { return };
-        let state = if paused { StreamState::Paused } else { StreamState::Active };
-        let info = StreamStateInfo {
-            participant_sid: publisher.sid.clone(),
-            track_sid: wanted.sid.clone(),
-            state: state.into(),
+        let Some(session) = self.session_mut(to) else { return };
+        let Some(wanted) = session.wanted_mut(track) else { return };
+        wanted.paused = paused;
+        self.tell_stream_states(context, to, &[track]);
+    }
+
+    /// Tells a client that is back which pictures flow.
+    pub(crate) fn repeat_stream_states(&self, context: &mut Context<'_>, to: TransportId) {
+        let Some(session) = self.session(to) else { return };
+        let is_picture = |track: &TrackId| session.wanted(*track).is_some_and(Wanted::is_picture);
+        let mut tracks: Vec<_> = session.all_wanted().filter(is_picture).collect();
+        tracks.sort_unstable();
+        self.tell_stream_states(context, to, &tracks);
+    }
+
+    fn tell_stream_states(&self, context: &mut Context<'_>, to: TransportId, tracks: &[TrackId]) {
+        let Some(session) = self.session(to) else { return };
+        let state = |track: &TrackId| {
+            let (wanted, publisher) = (session.wanted(*track)?, self.publisher(*track)?);
+            let state = if wanted.paused { StreamState::Paused } else { StreamState::Active };
+            let (participant_sid, track_sid) = (publisher.sid.clone(), wanted.sid.clone());
+            Some(StreamStateInfo { participant_sid, track_sid, state: state.into() })
         };
-        let update = StreamStateUpdate { stream_states: vec![info] };
-        context.out.tell(session.socket, Response::StreamStateUpdate(update));
+        let stream_states: Vec<_> = tracks.iter().filter_map(state).collect();
+        if !stream_states.is_empty() {
+            let update = StreamStateUpdate { stream_states };
+            context.out.tell(session.socket, Response::StreamStateUpdate(update));
+        }
     }
 
     /// Tells an SFU again how a client wants the pictures that it receives: what was said last may be lost.

@@ -56,6 +56,7 @@ impl Room {
         context.out.tell(Some(socket), Response::RoomUpdate(RoomUpdate { room: Some(self.info()) }));
         self.repeat_speakers(context, id);
         self.repeat_demands(context, id);
+        self.repeat_stream_states(context, id);
         if let Some(session) = self.sessions.get_mut(&id) {
             match &session.receiver {
                 // What the client receives is offered to it; what it sends, it offers itself.

@@ -265,6 +265,26 @@ fn lines_that_a_lost_client_was_asked_for_are_asked_for_again() {
 }
 
 #[test]
+fn a_client_that_is_back_learns_which_pictures_flow() {
+    let mut lesson = Lesson::new();
+    let ((ana, _), (ben, sid)) = (lesson.enter_as(1), lesson.enter_as(2));
+    let (track, track_sid) = lesson.publish(ana, camera());
+    let transport = lesson.transports[&ben];
+    for (number, paused, state) in [(90, true, StreamState::Paused), (91, false, StreamState::Active)] {
+        lesson.lose(SocketId(number - 1));
+        lesson.lose(ben);
+        lesson.sfu(FromSfu::StreamState { transport, track, paused }).unwrap();
+        lesson.resume(SocketId(number), "p2", &sid).unwrap();
+        let told = lesson.take(SocketId(number), |message| match message {
+            Response::StreamStateUpdate(update) => Some(update.stream_states),
+            _ => None,
+        });
+        let told: Vec<_> = told.iter().flatten().map(|info| (info.track_sid.clone(), info.state())).collect();
+        assert_eq!(told, [(track_sid.clone(), state)]);
+    }
+}
+
+#[test]
 fn reliable_messages_that_a_client_sends_again_come_once() {
     let mut lesson = Lesson::new();
     let ((_, _), (ben, sid)) = (lesson.enter_as(1), lesson.enter_as(2));

@@ -112,8 +112,14 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Writes a file that only its owner may read into a folder that is there; never leaves half of it.
 pub fn write_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    // The mode counts for a file that is made now: a leftover would keep its own.
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&new, path)
@@ -150,6 +156,24 @@ mod tests {
     #[test]
     fn shows_no_secret() {
         assert_eq!(format!("{:?}", Keys::parse("a: hush").unwrap()), r#"["a"]"#);
+    }
+
+    #[test]
+    fn a_leftover_that_others_may_read_gets_no_secret() {
+        let folder = std::env::temp_dir().join(format!("lectern-keys-{}", random_text::<9>()));
+        fs::create_dir(&folder).unwrap();
+        for name in ["node.pem", "node.new"] {
+            let path = folder.join(name);
+            for leftover in [folder.join(format!("{name}.new")), folder.join("node.new")] {
+                fs::write(&leftover, "old").unwrap();
+                fs::set_permissions(&leftover, fs::Permissions::from_mode(0o644)).unwrap();
+            }
+            write_secret(&path, b"secret").unwrap();
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!((fs::read(&path).unwrap(), mode & 0o777), (b"secret".to_vec(), 0o600), "{name}");
+            assert!(!folder.join(format!("{name}.new")).exists());
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

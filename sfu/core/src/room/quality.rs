@@ -19,7 +19,8 @@ pub struct LinkReport {
     pub score: u8,
     /// The last round trip measured.
     pub rtt: Option<Duration>,
-    /// Lost on the worse of both ways, before repair, in 1/256.
+    /// Lost on the worse of both ways in 1/256, before repair; but of sound that we send, receivers do not report
+    /// what was sent again in time.
     pub loss: u8,
 }
 

@@ -255,6 +255,13 @@ impl Encoding {
         Ok(self.seq.unwrap(wire))
     }
 
+    /// Without a repair stream packets are sent again among the media, as sound is.
+    fn note_resent(&mut self, codec: &CodecParams, packet: &RtpView<'_>) {
+        if packet.pt() == codec.pt {
+            self.stats.on_resent();
+        }
+    }
+
     fn begin_run(&mut self) {
         self.stream.epoch += 1;
         self.seq = SeqUnwrapper::default();
@@ -285,13 +292,18 @@ impl Encoding {
         };
         match self.cache.get_or_insert_with(|| PacketCache::new(size)).insert(&facts, payload) {
             Inserted::Kept => {}
-            Inserted::Duplicate => return Err(ReceiveError::Duplicate),
+            Inserted::Duplicate => {
+                self.note_resent(codec, packet);
+                return Err(ReceiveError::Duplicate);
+            }
             Inserted::TooOld => return Err(ReceiveError::TooOld),
         }
         if codec.nack {
             let continuity = self.nack.get_or_insert_default().on_packet(now, seq, self.wanted);
-            if continuity == Continuity::Broken && self.kind == MediaKind::Video {
-                self.key_frame.want();
+            match continuity {
+                Continuity::Broken if self.kind == MediaKind::Video => self.key_frame.want(),
+                Continuity::Repaired => self.note_resent(codec, packet),
+                _ => {}
             }
         }
         if facts.starts_decoding {
@@ -370,5 +382,25 @@ mod tests {
             assert!(stream.epoch > before.epoch, "run {run}");
             before = stream;
         }
+    }
+
+    #[test]
+    fn resent_sound_hides_no_loss_and_adds_no_jitter() {
+        let (mut encoding, start) = (encoding(), start());
+        encoding.set_wanted(true);
+        let at = |seq: u16| start + Duration::from_millis(20) * seq.into();
+        for seq in 0..100 {
+            if seq != 50 {
+                receive(&mut encoding, at(seq), seq).unwrap();
+            }
+            encoding.collect_missing(at(seq), Duration::from_millis(100), |seq| seq as u16 == 50);
+            if seq == 60 {
+                receive(&mut encoding, at(seq), 50).unwrap();
+                assert_eq!(receive(&mut encoding, at(seq), 50).unwrap_err(), ReceiveError::Duplicate);
+            }
+        }
+        assert_eq!(encoding.reports(at(100)).next().unwrap().fraction_lost, 0);
+        let reception = encoding.take_reception(48_000);
+        assert_eq!((reception.expected, reception.lost, reception.jitter), (100, 1, Duration::ZERO));
     }
 }

@@ -22,8 +22,10 @@ pub enum Continuity {
     InOrder,
     /// Numbers before it are missing, and waited for where they are wanted.
     Gap,
-    /// It was waited for.
+    /// It was waited for, and not asked for yet: it had only been overtaken.
     Filled,
+    /// It was asked for.
+    Repaired,
     /// More is missing than can be asked for: all is forgotten, decoding has to start anew.
     Broken,
 }
@@ -109,11 +111,11 @@ impl NackGenerator {
     fn fill(&mut self, seq: u64) -> Continuity {
         match self.missing.binary_search_by_key(&seq, |missing| missing.seq) {
             Ok(at) => {
-                self.missing.remove(at);
+                let asked = self.missing.remove(at).is_some_and(|missing| missing.tries > 0);
                 if self.missing.is_empty() {
                     self.due = None;
                 }
-                Continuity::Filled
+                if asked { Continuity::Repaired } else { Continuity::Filled }
             }
             Err(_) => Continuity::InOrder,
         }
@@ -147,6 +149,7 @@ mod tests {
         assert_eq!(due(&mut nack, start + REORDER_DELAY * 2), Vec::<u64>::new());
         assert_eq!(nack.poll_timeout(), Some(start + REORDER_DELAY + RETRY));
         assert_eq!(due(&mut nack, start + REORDER_DELAY + RETRY), [11, 12]);
+        assert_eq!(nack.on_packet(start + RETRY * 2, 11, true), Continuity::Repaired);
     }
 
     #[test]

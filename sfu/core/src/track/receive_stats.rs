@@ -43,6 +43,8 @@ pub struct ReceiveStats {
     first: Option<First>,
     highest: u64,
     received: u64,
+    /// Of these: sent again under their own numbers. What they stand for was lost.
+    resent: u64,
     /// At the last report.
     reported: Counts,
     /// Since it was last taken, as far as reported.
@@ -64,24 +66,34 @@ struct First {
 struct Counts {
     expected: u64,
     received: u64,
+    resent: u64,
 }
 
 impl ReceiveStats {
-    /// A packet arrived; duplicates count (RFC 3550 A.3). `time` is its timestamp, extended.
+    /// A packet arrived; duplicates count (RFC 3550 A.3). `time` is its timestamp, extended. Jitter is that of
+    /// packets in order: one that was overtaken may have been sent again, a round trip later.
     pub fn on_packet(&mut self, now: Instant, seq: u64, time: u64, clock_rate: u32) {
         let first = *self.first.get_or_insert(First { seq, arrival: now });
         let transit = ticks(now.saturating_duration_since(first.arrival), clock_rate).wrapping_sub(time);
         let transit = transit.cast_signed();
-        if self.received > 0 {
+        let in_order = self.received == 0 || seq > self.highest;
+        if in_order && self.received > 0 {
             let difference = transit.wrapping_sub(self.transit).unsigned_abs();
             // A clock that jumps (a source switched, an outage) is no jitter: libwebrtc's bound, 5 s.
             if difference < 5 * u64::from(clock_rate) {
                 self.jitter = self.jitter + difference - ((self.jitter + 8) >> 4);
             }
         }
-        self.transit = transit;
+        if in_order {
+            self.transit = transit;
+        }
         self.received += 1;
         self.highest = self.highest.max(seq);
+    }
+
+    /// The packet that arrived last was sent again: it had been asked for, or was here already.
+    pub fn on_resent(&mut self) {
+        self.resent += 1;
     }
 
     /// A sender report of this SSRC arrived.
@@ -94,7 +106,7 @@ impl ReceiveStats {
         self.clock.as_ref()
     }
 
-    /// What was lost in the reports since the last call, and the jitter now.
+    /// What was lost in the reports since the last call, before repair, and the jitter now.
     pub fn take_reception(&mut self, clock_rate: u32) -> Reception {
         let jitter = Duration::from_secs(self.jitter >> 4) / clock_rate.max(1);
         Reception { jitter, ..std::mem::take(&mut self.recent) }
@@ -103,12 +115,15 @@ impl ReceiveStats {
     /// What to report of `ssrc` now, `None` where nothing arrived yet. Begins the next interval.
     pub fn report(&mut self, now: Instant, ssrc: Ssrc) -> Option<ReportBlock> {
         let first = self.first?;
-        let total = Counts { expected: self.highest.saturating_sub(first.seq) + 1, received: self.received };
+        let expected = self.highest.saturating_sub(first.seq) + 1;
+        let total = Counts { expected, received: self.received, resent: self.resent };
         let expected = total.expected - self.reported.expected;
-        let lost = expected.saturating_sub(total.received - self.reported.received);
+        let received = total.received - self.reported.received;
+        let resent = total.resent - self.reported.resent;
+        let lost = expected.saturating_sub(received);
         self.reported = total;
         self.recent.expected += expected;
-        self.recent.lost += lost;
+        self.recent.lost += expected.saturating_sub(received.saturating_sub(resent));
         let cumulative = total.expected.cast_signed() - total.received.cast_signed();
         let block = ReportBlock {
             ssrc,
@@ -156,6 +171,29 @@ mod tests {
         }
         let report = stats.report(now, SSRC).unwrap();
         assert_eq!((report.fraction_lost, report.cumulative_lost, report.highest_seq), (0, 25, 199));
+    }
+
+    #[test]
+    fn a_packet_sent_again_hides_no_loss_and_adds_no_jitter() {
+        let (mut stats, start) = (ReceiveStats::default(), start());
+        let at = |seq: u64| start + seq as u32 * 20 * MS;
+        for seq in 0..100 {
+            if seq % 10 != 5 {
+                stats.on_packet(at(seq), CYCLE + seq, seq * 960, 48_000);
+            }
+            // A round trip later, some of them in the next interval.
+            if seq % 10 == 2 && seq > 10 {
+                stats.on_packet(at(seq), CYCLE + seq - 7, (seq - 7) * 960, 48_000);
+                stats.on_resent();
+            }
+            if seq == 50 {
+                stats.report(at(seq), SSRC);
+            }
+        }
+        let report = stats.report(at(100), SSRC).unwrap();
+        assert_eq!((report.cumulative_lost, report.jitter), (1, 0));
+        let reception = stats.take_reception(48_000);
+        assert_eq!((reception.expected, reception.lost), (100, 10));
     }
 
     #[test]

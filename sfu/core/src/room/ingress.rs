@@ -91,7 +91,10 @@ impl Room {
         let due = participant.arrivals.as_ref().and_then(|arrivals| arrivals.poll_timeout());
         let route = participant.routes.get(&packet.ssrc()).copied();
         due.into_iter().for_each(|due| self.feedback_by(due));
-        let route = route.or_else(|| self.learn(from, &packet, &values)).ok_or(RtpError::UnknownSsrc)?;
+        let route = match route {
+            Some(route) => route,
+            None => self.learn(now, from, &packet, &values)?,
+        };
 
         let published = &mut self.tracks[route.track];
         let arrival = published.up.receive(now, route.encoding, route.role, &packet, &values)?;
@@ -110,24 +113,30 @@ impl Room {
     /// Finds out where an unknown SSRC belongs, by its m-line and encoding (RFC 8843 §9.2, RFC 8852) or by a
     /// payload type that only one track has. The table cannot grow: what had that place before has lost it.
     #[cold]
-    fn learn(&mut self, from: ParticipantKey, packet: &RtpView<'_>, values: &Values<'_>) -> Option<Route> {
-        let participant = self.participants.get_mut(from)?;
+    fn learn(
+        &mut self,
+        now: Instant,
+        from: ParticipantKey,
+        packet: &RtpView<'_>,
+        values: &Values<'_>,
+    ) -> Result<Route, RtpError> {
+        let participant = self.participants.get_mut(from).ok_or(RtpError::UnknownParticipant)?;
         let mut candidates = participant.tracks.iter().filter_map(|&track| {
             let up = &self.tracks[track].up;
             let named = values.mid.is_none_or(|mid| up.params().mid.as_str() == mid);
             let (encoding, role) = up.place(packet, values).filter(|_| named)?;
             Some(Route { track, encoding, role })
         });
-        let route = candidates.next()?;
+        let route = candidates.next().ok_or(RtpError::UnknownSsrc)?;
         if values.mid.is_none() && candidates.next().is_some() {
-            return None;
+            return Err(RtpError::UnknownSsrc);
         }
-        let before = self.tracks[route.track].up.learn(route.encoding, route.role, packet.ssrc());
+        let before = self.tracks[route.track].up.learn(now, route.encoding, route.role, packet.ssrc())?;
         before.into_iter().for_each(|before| {
             participant.routes.remove(&before);
         });
         participant.routes.insert(packet.ssrc(), route);
-        Some(route)
+        Ok(route)
     }
 
     fn on_sender_report(&mut self, now: Instant, from: ParticipantKey, report: &SenderReport<'_>) {

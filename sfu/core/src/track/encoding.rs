@@ -22,6 +22,10 @@ use crate::units::{Bitrate, MediaKind, Size};
 /// A number further ahead than this, or further behind, is not of the present run (RFC 3550 A.1, MAX_DROPOUT).
 const MAX_JUMP: u64 = 3000;
 
+/// Another SSRC is not believed sooner behind the one before: senders replace theirs when a person does
+/// something.
+const MIN_RUN: Duration = Duration::from_millis(100);
+
 /// IPv4, UDP and the longest SRTP tag: what a packet costs besides itself.
 const WIRE_OVERHEAD: usize = 20 + 8 + 16;
 
@@ -43,6 +47,8 @@ pub struct Encoding {
     kind: MediaKind,
     params: EncodingParams,
     stream: StreamKey,
+    /// When a packet brought another SSRC than before.
+    moved: Option<Instant>,
     seq: SeqUnwrapper,
     time: TimestampUnwrapper,
     /// After a jump: the number that proves that counting began anew.
@@ -76,6 +82,7 @@ impl Encoding {
             kind,
             params,
             stream,
+            moved: None,
             seq: SeqUnwrapper::default(),
             time: TimestampUnwrapper::default(),
             restart: None,
@@ -107,6 +114,20 @@ impl Encoding {
             self.begin_run();
         }
         self.params.ssrc = Some(ssrc);
+    }
+
+    /// As [`set_ssrc`](Self::set_ssrc), where a packet alone says so: `false`, and nothing changes, where another
+    /// one did just before. Each run costs all who receive it a new start.
+    #[must_use]
+    pub fn learn_ssrc(&mut self, now: Instant, ssrc: Ssrc) -> bool {
+        if self.params.ssrc.is_some_and(|before| before != ssrc) {
+            if self.moved.is_some_and(|moved| now.saturating_duration_since(moved) < MIN_RUN) {
+                return false;
+            }
+            self.moved = Some(now);
+        }
+        self.set_ssrc(ssrc);
+        true
     }
 
     /// The retransmissions come with this SSRC.
@@ -268,7 +289,9 @@ impl Encoding {
         self.time = TimestampUnwrapper::default();
         self.restart = None;
         self.stats = ReceiveStats::default();
-        self.nack = None;
+        if let Some(nack) = &mut self.nack {
+            nack.clear();
+        }
         if let Some(cache) = &mut self.cache {
             cache.clear();
         }
@@ -382,6 +405,19 @@ mod tests {
             assert!(stream.epoch > before.epoch, "run {run}");
             before = stream;
         }
+    }
+
+    #[test]
+    fn packets_change_the_ssrc_only_now_and_then() {
+        let (mut encoding, now) = (encoding(), start());
+        let learn = |encoding: &mut Encoding, ms, ssrc| {
+            encoding.learn_ssrc(now + Duration::from_millis(ms), Ssrc(ssrc))
+        };
+        assert!(learn(&mut encoding, 0, 1));
+        assert!(!learn(&mut encoding, 99, 2));
+        assert_eq!(encoding.params().ssrc, Some(Ssrc(1)));
+        assert!(learn(&mut encoding, 100, 2));
+        assert!(!learn(&mut encoding, 199, 1));
     }
 
     #[test]

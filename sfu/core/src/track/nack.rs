@@ -84,6 +84,12 @@ impl NackGenerator {
         Continuity::Gap
     }
 
+    /// Forgets everything: another stream begins.
+    pub fn clear(&mut self) {
+        self.missing.clear();
+        (self.highest, self.due) = (None, None);
+    }
+
     /// When [`collect`](Self::collect) has something to ask, `None` where nothing is missing.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A slot's number and its arena position both only grow, so they are the generation: a reference that outlived
-//! its packet finds another number, or a position that was overwritten, and gets `None`.
+//! its packet finds another number, or a position that was overwritten, and gets `None`. To forget everything is
+//! to believe no slot whose position is from before: it costs nothing, however often a sender has it done.
 
 use std::time::Instant;
 
@@ -71,6 +72,8 @@ pub struct PacketCache {
     arena: Box<[u8]>,
     /// Bytes written since the beginning; the next payload goes to this position modulo the arena's length.
     written: u64,
+    /// Slots with a position below are forgotten.
+    floor: u64,
     highest: Option<u64>,
 }
 
@@ -89,6 +92,7 @@ impl PacketCache {
             index: vec![None; size.packets].into_boxed_slice(),
             arena: vec![0; size.bytes].into_boxed_slice(),
             written: 0,
+            floor: 0,
             highest: None,
         }
     }
@@ -99,8 +103,7 @@ impl PacketCache {
         if self.highest.is_some_and(|highest| facts.seq + reach <= highest) {
             return Inserted::TooOld;
         }
-        let slot = self.slot(facts.seq);
-        if self.index[slot].is_some_and(|slot| slot.facts.seq == facts.seq) {
+        if self.slot_of(facts.seq).is_some() {
             return Inserted::Duplicate;
         }
         let (Ok(len), true) = (u16::try_from(payload.len()), payload.len() <= self.arena.len()) else {
@@ -109,6 +112,7 @@ impl PacketCache {
         let position = self.reserve(payload.len());
         let at = self.offset(position);
         self.arena[at..at + payload.len()].copy_from_slice(payload);
+        let slot = self.place(facts.seq);
         self.index[slot] = Some(Slot { facts: *facts, position, len });
         self.highest = self.highest.max(Some(facts.seq));
         Inserted::Kept
@@ -117,7 +121,7 @@ impl PacketCache {
     /// A packet, `None` where it never came or has been overwritten.
     #[inline]
     pub fn packet(&self, seq: u64) -> Option<(&PacketFacts, &[u8])> {
-        let slot = self.index[self.slot(seq)].as_ref().filter(|slot| slot.facts.seq == seq)?;
+        let slot = self.slot_of(seq)?;
         if self.written - slot.position > self.arena.len() as u64 {
             return None;
         }
@@ -127,7 +131,9 @@ impl PacketCache {
 
     /// Forgets everything.
     pub fn clear(&mut self) {
-        self.index.fill(None);
+        // One byte on, lest an empty payload here last has the position of the next.
+        self.written += 1;
+        self.floor = self.written;
         self.highest = None;
     }
 
@@ -142,7 +148,14 @@ impl PacketCache {
         position
     }
 
-    fn slot(&self, seq: u64) -> usize {
+    /// The slot that was filled with this number.
+    #[inline]
+    fn slot_of(&self, seq: u64) -> Option<&Slot> {
+        let slot = self.index[self.place(seq)].as_ref()?;
+        (slot.facts.seq == seq && slot.position >= self.floor).then_some(slot)
+    }
+
+    fn place(&self, seq: u64) -> usize {
         seq as usize & (self.index.len() - 1)
     }
 
@@ -200,6 +213,20 @@ mod tests {
         cache.insert(&facts(18, 0), &[18; 10]);
         assert_eq!(found(&cache, 2), None, "its slot holds another number");
         assert_eq!(found(&cache, 3), Some(vec![3; 300]));
+    }
+
+    #[test]
+    fn what_was_forgotten_is_not_found_and_its_numbers_are_accepted_again() {
+        let mut cache = PacketCache::new(SMALL);
+        for payload in [&b"first"[..], b"", b"third"] {
+            for seq in [20, 21] {
+                assert_eq!(cache.insert(&facts(seq, 0), payload), Inserted::Kept);
+                assert_eq!(found(&cache, seq), Some(payload.to_vec()));
+            }
+            cache.clear();
+            assert_eq!((found(&cache, 20), found(&cache, 21)), (None, None));
+        }
+        assert_eq!(cache.insert(&facts(1, 0), b"far below"), Inserted::Kept);
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub enum ReceiveError {
     /// Its number is far from those before; the next one decides.
     #[error("sequence number jumped")]
     SequenceJump,
+    /// Another SSRC than the one that took its place just before.
+    #[error("SSRC changes too often")]
+    RestlessSsrc,
     /// A retransmission of nothing: padding.
     #[error("retransmission without an original")]
     RtxPadding,
@@ -192,19 +195,25 @@ impl UpTrack {
     }
 
     /// From now on `ssrc` carries this. Returns the SSRC that did before.
-    pub fn learn(&mut self, encoding: u8, role: StreamRole, ssrc: Ssrc) -> Option<Ssrc> {
-        let encoding = self.encodings.get_mut(usize::from(encoding))?;
-        let before = encoding.params();
+    pub fn learn(
+        &mut self,
+        now: Instant,
+        encoding: u8,
+        role: StreamRole,
+        ssrc: Ssrc,
+    ) -> Result<Option<Ssrc>, ReceiveError> {
+        let encoding = self.encodings.get_mut(usize::from(encoding)).ok_or(ReceiveError::PayloadType)?;
+        let before = *encoding.params();
         match role {
             StreamRole::Media => {
-                let before = before.ssrc;
-                encoding.set_ssrc(ssrc);
-                before
+                if !encoding.learn_ssrc(now, ssrc) {
+                    return Err(ReceiveError::RestlessSsrc);
+                }
+                Ok(before.ssrc)
             }
             StreamRole::Rtx => {
-                let before = before.rtx_ssrc;
                 encoding.set_rtx_ssrc(ssrc);
-                before
+                Ok(before.rtx_ssrc)
             }
         }
     }

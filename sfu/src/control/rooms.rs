@@ -38,6 +38,9 @@ pub(crate) const MAX_PUBLISHED: usize = 32;
 /// Most tracks that one transport receives.
 pub(crate) const MAX_RECEIVED: usize = 1000;
 
+/// Most links that one event tells of.
+const MAX_LINKS: usize = 256;
+
 /// What all transports have in common.
 pub(crate) struct RoomsConfig {
     /// Where clients send to.
@@ -214,9 +217,11 @@ impl Rooms {
             Event::TrackStarted { transport, track } => FromSfu::TrackStarted { transport, track },
             Event::Speakers { room, speakers } => FromSfu::Speakers { room, speakers: speakers.to_vec() },
             Event::LinkQuality { room, links } => {
-                // A room's links come in several reports: each client is told of them in one message.
+                // A room's links come in several reports: each client is told of them in one message. What nobody
+                // reads waits as events, of which only so many are taken in.
                 if let Some(FromSfu::LinkQuality { room: same, links: before }) = self.events.back_mut()
                     && *same == room
+                    && before.len() + links.len() <= MAX_LINKS
                 {
                     before.extend(links);
                     return;

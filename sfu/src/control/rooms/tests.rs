@@ -386,6 +386,13 @@ fn what_is_known_of_people_reaches_signaling_in_few_messages() {
             FromSfu::LinkQuality { room: RoomId(2), links: vec![link(PUPIL)] },
         ]
     );
+    // While nobody reads.
+    (0..2 * MAX_LINKS).for_each(|_| rooms.handle_event(of(ROOM, PUPIL)));
+    let lengths = drain(&mut rooms).1.into_iter().map(|event| match event {
+        FromSfu::LinkQuality { links, .. } => links.len(),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(lengths.collect::<Vec<_>>(), [MAX_LINKS, MAX_LINKS]);
 }
 
 #[test]

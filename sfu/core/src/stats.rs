@@ -36,8 +36,8 @@ counters! {
         foreign_in,
         /// Datagrams that other workers found to be this one's, beside those handed in.
         handed_over_in,
-        /// Other workers' addresses not remembered for want of room.
-        notices_refused,
+        /// Other workers' addresses forgotten for want of room; told again when their clients are next checked.
+        foreign_evicted,
         /// Datagrams handed out.
         datagrams_out,
         /// Bytes of UDP payload handed out.

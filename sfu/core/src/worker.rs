@@ -10,6 +10,7 @@
 //! on what [`Worker::poll_notice`] says before [`Worker::poll_transmit`].
 
 mod commands;
+mod elsewhere;
 mod foreign;
 mod people;
 mod refusals;
@@ -164,9 +165,7 @@ impl Worker {
     /// Takes in what another worker's [`Self::poll_notice`] said. Do this with all that is there after a
     /// datagram was received and before it is handled: it may have been sent because of one of them.
     pub fn handle_notice(&mut self, notice: Notice) {
-        if !self.routes.learn(notice) {
-            self.stats.notices_refused += 1;
-        }
+        self.stats.foreign_evicted += self.routes.learn(notice) as u64;
     }
 
     /// Lets time pass: call it when [`Self::poll_timeout`] is due; earlier is harmless.

@@ -270,13 +270,17 @@ const FAMILIES: &[Family] = &[
         "what",
         |at| {
             let handover = &at.edge.handover;
-            let notices = handover.dropped_notices + at.edge.core.worker.notices_refused;
             vec![
                 ("datagram", handover.dropped_full),
                 ("request", handover.dropped_claims),
-                ("notice", notices),
+                ("notice", handover.dropped_notices),
             ]
         },
+    ),
+    counter(
+        "lectern_sfu_handover_addresses_evicted_total",
+        "Addresses of other workers' clients forgotten for want of room.",
+        |at| at.edge.core.worker.foreign_evicted,
     ),
     counter("lectern_sfu_handover_wakes_total", "Times that a worker woke another.", |at| {
         at.edge.handover.wakes

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 use rustc_hash::FxHashMap;
 
+use super::elsewhere::Elsewhere;
 use super::foreign::{Foreign, News, Notice, WorkerIndex};
 use crate::transport::Tuple;
 use crate::units::TransportId;
@@ -17,10 +18,6 @@ const MAX_TUPLES: usize = 16;
 /// one in use before.
 const MAX_UFRAGS: usize = 2;
 
-/// Most addresses of other workers' clients; each of these has authenticated itself, and an owner that closes a
-/// transport takes its addresses back. 5 MB.
-const MAX_FOREIGN: usize = 1 << 16;
-
 /// The names of all transports of a worker, and the addresses of others' that arrive here. Only authenticated
 /// addresses and our own usernames get in, so a fast hash that is open to collisions is safe here.
 #[derive(Debug, Default)]
@@ -31,7 +28,7 @@ pub(super) struct Routes {
     tuples: FxHashMap<Tuple, Bound>,
     ufrags: FxHashMap<String, u32>,
     ids: FxHashMap<TransportId, u32>,
-    foreign: FxHashMap<Tuple, WorkerIndex>,
+    foreign: Elsewhere,
     /// What other workers have yet to be told.
     notices: VecDeque<(WorkerIndex, Notice)>,
 }
@@ -176,30 +173,27 @@ impl Routes {
         self.notices.iter().all(|(_, notice)| notice.news == News::Unbound)
     }
 
-    /// Believes another worker; `false`: no room to remember it. As with our own, the transport counts that
-    /// authenticated an address last.
-    pub(super) fn learn(&mut self, notice: Notice) -> bool {
+    /// Believes another worker. As with our own, the transport counts that authenticated an address last.
+    /// Returns how many addresses had to be forgotten for want of room.
+    pub(super) fn learn(&mut self, notice: Notice) -> usize {
         let Notice { tuple, owner, news } = notice;
         match news {
-            News::Bound if self.foreign.len() >= MAX_FOREIGN && !self.foreign.contains_key(&tuple) => {
-                return false;
-            }
             News::Bound => {
                 self.tuples.remove(&tuple);
-                self.foreign.insert(tuple, owner);
+                return self.foreign.insert(tuple, owner);
             }
             News::Unbound => {
-                if self.foreign.get(&tuple) == Some(&owner) {
+                if self.foreign.owner(&tuple) == Some(owner) {
                     self.foreign.remove(&tuple);
                 }
             }
         }
-        true
+        0
     }
 
     /// The other worker that has authenticated this address.
     pub(super) fn bound_elsewhere(&self, tuple: &Tuple) -> Option<Foreign> {
-        self.foreign.get(tuple).copied().map(Foreign::Bound)
+        self.foreign.owner(tuple).map(Foreign::Bound)
     }
 
     /// The other worker that a STUN request names.
@@ -212,6 +206,7 @@ impl Routes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::worker::elsewhere::GENERATION;
 
     fn tuple(port: u16) -> Tuple {
         Tuple { local: ([192, 0, 2, 1], 7882).into(), remote: ([198, 51, 100, 7], port).into() }
@@ -271,7 +266,7 @@ mod tests {
         let mut names = Names::new(TransportId(1));
         let from = |owner, news| notice(owner, tuple(5), news);
         routes.bind(4, &mut names, tuple(5));
-        assert!(routes.learn(from(OTHER, News::Bound)));
+        assert_eq!(routes.learn(from(OTHER, News::Bound)), 0);
         assert_eq!(routes.by_tuple(&tuple(5)), None);
         assert_eq!(routes.bound_elsewhere(&tuple(5)), Some(Foreign::Bound(OTHER)));
 
@@ -313,18 +308,26 @@ mod tests {
     }
 
     #[test]
-    fn what_others_tell_is_bounded() {
+    fn what_others_tell_is_bounded_and_makes_room_for_what_is_in_use() {
         let mut routes = Routes::new(ME, 2);
         let far = |n: u32| Tuple {
             local: ([192, 0, 2, 1], 7882).into(),
             remote: ((n >> 16 | 0x0A00_0000).to_be_bytes(), n as u16).into(),
         };
-        for n in 0..MAX_FOREIGN as u32 {
-            assert!(routes.learn(notice(OTHER, far(n), News::Bound)));
+        let mut forgotten = 0;
+        for n in 0..5 * GENERATION as u32 {
+            forgotten += routes.learn(notice(OTHER, far(n), News::Bound));
+            if n % 1000 == 0 {
+                // The next check of a client.
+                forgotten += routes.learn(notice(OTHER, tuple(1), News::Bound));
+            }
+            assert_eq!(routes.bound_elsewhere(&tuple(1)), Some(Foreign::Bound(OTHER)), "{n}");
+            assert_eq!(routes.bound_elsewhere(&far(n)), Some(Foreign::Bound(OTHER)));
         }
-        assert!(!routes.learn(notice(OTHER, tuple(1), News::Bound)));
-        assert!(routes.learn(notice(OTHER, far(0), News::Bound)), "known already");
-        routes.learn(notice(OTHER, far(0), News::Unbound));
-        assert!(routes.learn(notice(OTHER, tuple(1), News::Bound)));
+        assert_eq!(routes.bound_elsewhere(&far(0)), None);
+        assert!(routes.foreign.len() <= 2 * GENERATION);
+        assert_eq!(routes.foreign.len() + forgotten, 5 * GENERATION + 1);
+        routes.learn(notice(OTHER, tuple(1), News::Unbound));
+        assert_eq!(routes.bound_elsewhere(&tuple(1)), None);
     }
 }

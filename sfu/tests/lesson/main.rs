@@ -53,6 +53,8 @@ impl Lesson {
             });
             profiles.push(connected.await);
         }
+        // Our side of a handshake is done first: what comes before the peers' own is lost to them.
+        eventually("the peers' sides", async || self.teacher.listens() && self.class.listens()).await;
         profiles.try_into().unwrap()
     }
 }

@@ -4,7 +4,10 @@
 mod counting;
 
 use counting::allocations;
+use sfu_core::rtp::packet::RtpView;
+use sfu_core::rtp::params::Ssrc;
 use sfu_core::sim::fan_out::FanOut;
+use sfu_core::units::{Size, Wish};
 
 #[test]
 fn counting_counts() {
@@ -46,4 +49,50 @@ fn nor_does_one_that_reached_another_worker_first() {
     let neighbour = fan_out.neighbour().unwrap().stats();
     assert_eq!(neighbour.worker.foreign_in, neighbour.worker.datagrams_in);
     assert_eq!(neighbour.refused.total(), 0);
+}
+
+#[test]
+fn nor_do_other_wishes_and_packets_sent_again() {
+    const HEIGHTS: [u16; 3] = [180, 360, 720];
+    let mut fan_out = FanOut::of_simulcast_behind_a_neighbour(RECEIVERS);
+    // What each client got last of the picture.
+    let mut last = [None; 1 + RECEIVERS];
+    let mut before = fan_out.worker().stats();
+    let mut allocated = 0;
+    for round in 0..50 {
+        if round == 10 {
+            // What has grown until then stays as it is.
+            (before, allocated) = (fan_out.worker().stats(), 0);
+        }
+        allocated += allocations(|| {
+            for receiver in 1..=RECEIVERS {
+                let height = HEIGHTS[(round + receiver) % 3];
+                let size = Some(Size { width: height / 9 * 16, height });
+                fan_out.wish(receiver, Wish { size, ..Wish::default() });
+            }
+        });
+        fan_out.want_key_frames();
+        let mut packets = fan_out.arriving(150);
+        allocated += allocations(|| {
+            for packet in &mut packets {
+                fan_out.forward_each(packet, |to, datagram| {
+                    let header = RtpView::parse(datagram).ok().filter(|header| header.pt() == 96);
+                    last[to] = header.map(|header| (header.ssrc(), header.seq())).or(last[to]);
+                });
+            }
+        });
+        let nacks = (1..=RECEIVERS).filter_map(|to| last[to].map(|(ssrc, seq): (Ssrc, u16)| (to, ssrc, seq)));
+        let mut nacks: Vec<_> = nacks.map(|(to, ssrc, seq)| fan_out.nack(to, ssrc, seq)).collect();
+        allocated += allocations(|| {
+            for nack in &mut nacks {
+                fan_out.forward(nack);
+            }
+        });
+    }
+    let stats = fan_out.worker().stats();
+    let switches = stats.rooms.encoding_switches - before.rooms.encoding_switches;
+    let resent = stats.rooms.resent_out - before.rooms.resent_out;
+    assert!(switches > 20 * RECEIVERS as u64 && resent > 20 * RECEIVERS as u64, "{switches} {resent}");
+    assert_eq!(stats.refused.total() + fan_out.neighbour().unwrap().stats().refused.total(), 0);
+    assert_eq!(allocated, 0, "{} packets out", stats.rooms.packets_out - before.rooms.packets_out);
 }

@@ -11,7 +11,7 @@ use super::source::MediaSource;
 use crate::rtp::ext::{AudioLevel, Values};
 use crate::rtp::packet::{HeaderWriter, RtpView};
 use crate::rtp::params::{
-    Codec, CodecParams, EncodingParams, Extension, ExtensionMap, Mid, ReceiveParams, SendParams, Ssrc,
+    Codec, CodecParams, EncodingParams, Extension, ExtensionMap, Mid, ReceiveParams, Rid, SendParams, Ssrc,
 };
 use crate::rtp::rtcp::{self, Rtcp};
 use crate::seq::SeqUnwrapper;
@@ -120,23 +120,45 @@ impl Client {
 
     /// Publishes synthetic media from `now` on.
     pub fn publish(&mut self, now: Instant, codec: Codec) -> Publication {
-        let (ssrc, rtx) = (self.ssrc(), self.ssrc());
-        let index = self.sources.len();
-        self.sources.push(Published { source: MediaSource::new(now, codec, ssrc), history: VecDeque::new() });
+        self.publish_encodings(now, codec, &[(None, (1280, 720))])
+    }
+
+    /// Publishes a synthetic picture in three sizes from `now` on (simulcast, RFC 8853).
+    pub fn publish_simulcast(&mut self, now: Instant) -> Publication {
+        let encodings = [("q", (320, 180)), ("h", (640, 360)), ("f", (1280, 720))];
+        self.publish_encodings(now, Codec::Vp8, &encodings.map(|(rid, size)| (Rid::new(rid), size)))
+    }
+
+    fn publish_encodings(
+        &mut self,
+        now: Instant,
+        codec: Codec,
+        encodings: &[(Option<Rid>, (u16, u16))],
+    ) -> Publication {
         let kind = codec.kind();
+        let index = self.sources.len();
+        let encodings = encodings.iter().map(|&(rid, (width, height))| {
+            let (ssrc, rtx) = (self.ssrc(), self.ssrc());
+            let source = MediaSource::new(now, codec, ssrc).sized(width, height);
+            self.sources.push(Published { source, history: VecDeque::new() });
+            let rtx_ssrc = (kind == MediaKind::Video).then_some(rtx);
+            EncodingParams { rid, ssrc: Some(ssrc), rtx_ssrc }
+        });
+        let encodings = encodings.collect();
         let params = ReceiveParams {
             mid: mid(index),
             kind,
             codecs: codecs(codec),
             extensions: extensions(),
-            encodings: ArrayVec::from_iter([EncodingParams {
-                rid: None,
-                ssrc: Some(ssrc),
-                rtx_ssrc: (kind == MediaKind::Video).then_some(rtx),
-            }]),
+            encodings,
         };
         let source = if kind == MediaKind::Video { Source::Camera } else { Source::Microphone };
         Publication { track: TrackId(self.id.0 << 8 | index as u64), source, params }
+    }
+
+    /// Makes the next frame of each picture a key frame.
+    pub fn want_key_frames(&mut self) {
+        self.sources.iter_mut().for_each(|published| published.source.want_key_frame());
     }
 
     /// Prepares for a track and says how it is to be sent.

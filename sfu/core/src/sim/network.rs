@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::client::Client;
+use super::client::{Client, Publication};
 use super::path::{Conditions, Path};
 use crate::command::{Command, Event};
 use crate::room::RoomConfig;
@@ -89,6 +89,16 @@ impl Network {
     /// Lets a client publish a codec's stream from now on.
     pub fn publish(&mut self, client: usize, codec: Codec) -> TrackId {
         let publication = self.clients[client].publish(self.now, codec);
+        self.announce(client, publication)
+    }
+
+    /// Lets a client publish a picture in three sizes from now on.
+    pub fn publish_simulcast(&mut self, client: usize) -> TrackId {
+        let publication = self.clients[client].publish_simulcast(self.now);
+        self.announce(client, publication)
+    }
+
+    fn announce(&mut self, client: usize, publication: Publication) -> TrackId {
         let track = publication.track;
         self.command(Command::Publish {
             transport: self.clients[client].id(),

@@ -22,6 +22,8 @@ pub struct MediaSource {
     seq: u16,
     timestamp: u32,
     picture: u16,
+    width: u16,
+    height: u16,
     /// The packet of the frame that comes next.
     packet: u16,
     key_frame: bool,
@@ -39,10 +41,17 @@ impl MediaSource {
             seq: u16::MAX - 100,
             timestamp: u32::MAX - 200_000,
             picture: 0x7fff - 20,
+            width: 1280,
+            height: 720,
             packet: 0,
             key_frame: true,
             key_frame_wanted: false,
         }
+    }
+
+    /// The same with a picture of this size.
+    pub fn sized(self, width: u16, height: u16) -> Self {
+        Self { width, height, ..self }
     }
 
     /// Its codec.
@@ -114,7 +123,8 @@ impl MediaSource {
             payload.push(u8::from(!self.key_frame));
         }
         if start && self.key_frame {
-            payload.extend([0, 0, 0x9d, 0x01, 0x2a, 0x00, 0x05, 0xd0, 0x02]);
+            payload.extend([0, 0, 0x9d, 0x01, 0x2a]);
+            payload.extend([self.width, self.height].into_iter().flat_map(u16::to_le_bytes));
         }
         payload.extend(self.seq.to_be_bytes());
         payload.resize(VIDEO_PAYLOAD, 0xaa);

@@ -46,10 +46,11 @@ impl Room {
         context.out.tell(Some(socket), Response::Reconnect(response));
 
         // One who left and came back is told of as it is now: clients look people up by identity.
-        let is_here =
-            |identity: &str| self.sessions.values().any(|session| session.profile.identity == identity);
-        let gone = missed.filter(|departure| !is_here(&departure.identity)).map(|departure| departure.info());
         let visible = |session: &&Session| session.id == id || !session.profile.grant.hidden;
+        let is_here = |identity: &str| {
+            self.sessions.values().filter(visible).any(|session| session.profile.identity == identity)
+        };
+        let gone = missed.filter(|departure| !is_here(&departure.identity)).map(|departure| departure.info());
         let here = self.sessions.values().filter(visible).map(Session::info);
         let update = ParticipantUpdate { participants: gone.chain(here).collect() };
         context.out.tell(Some(socket), Response::Update(update));

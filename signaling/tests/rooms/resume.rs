@@ -265,6 +265,18 @@ fn lines_that_a_lost_client_was_asked_for_are_asked_for_again() {
 }
 
 #[test]
+fn who_has_left_and_come_back_unseen_has_left() {
+    let mut lesson = Lesson::new();
+    let ((ana, _), (ben, sid)) = (lesson.enter_as(1), lesson.enter_as(2));
+    lesson.lose(ben);
+    lesson.ask(ana, Request::Leave(Default::default()));
+    lesson.join(1, VideoGrant { hidden: true, ..grant() }, offering()).unwrap();
+    lesson.resume(BACK, "p2", &sid).unwrap();
+    let (_, told) = lesson.told_back(BACK);
+    assert_eq!(people(&told), [("p1", GONE), ("p2", HERE)].map(|(name, state)| (name.to_owned(), state)));
+}
+
+#[test]
 fn a_client_that_is_back_learns_which_pictures_flow() {
     let mut lesson = Lesson::new();
     let ((ana, _), (ben, sid)) = (lesson.enter_as(1), lesson.enter_as(2));

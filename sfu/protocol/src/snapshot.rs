@@ -40,23 +40,32 @@ pub struct Snapshot {
     pub rooms: Vec<(RoomId, Vec<TransportSnapshot>)>,
 }
 
+/// Most parts of a snapshot: more than twice what an SFU may have. One that has more is not believed, it never
+/// becomes a whole.
+pub const MAX_PARTS: usize = 16_384;
+
 /// Puts the parts together.
 #[derive(Debug)]
 pub struct Collector {
     of: u64,
     snapshot: Option<Snapshot>,
+    parts: usize,
 }
 
 impl Collector {
     /// For the snapshot of this number.
     pub fn new(of: u64) -> Self {
-        Self { of, snapshot: None }
+        Self { of, snapshot: None, parts: 0 }
     }
 
     /// Takes a part; the last one gives the whole. Parts of another snapshot are none of ours.
     pub fn push(&mut self, of: u64, part: SnapshotPart) -> Option<Snapshot> {
         if of != self.of {
             return None;
+        }
+        self.parts = if part == SnapshotPart::Begin { 0 } else { self.parts + 1 };
+        if self.parts > MAX_PARTS {
+            self.snapshot = None;
         }
         match (part, &mut self.snapshot) {
             (SnapshotPart::Begin, snapshot) => *snapshot = Some(Snapshot::default()),
@@ -103,5 +112,17 @@ mod tests {
         let rooms = vec![(RoomId(1), vec![transport(5), transport(6)]), (RoomId(2), Vec::new())];
         assert_eq!(collector.push(2, SnapshotPart::End), Some(Snapshot { rooms }));
         assert_eq!(collector.push(2, SnapshotPart::End), None, "only once");
+    }
+
+    #[test]
+    fn what_is_longer_than_any_is_no_snapshot() {
+        for (rooms, is_whole) in [(MAX_PARTS - 1, true), (MAX_PARTS, false), (2 * MAX_PARTS, false)] {
+            let mut collector = Collector::new(1);
+            collector.push(1, SnapshotPart::Begin);
+            for room in 0..rooms as u64 {
+                collector.push(1, SnapshotPart::Room(RoomId(room)));
+            }
+            assert_eq!(collector.push(1, SnapshotPart::End).is_some(), is_whole, "{rooms} rooms");
+        }
     }
 }

@@ -1,4 +1,6 @@
-//! Inputs that the benches share.
+//! What a packet costs: the machine's limit, and inputs that the benches share.
+
+pub mod limit;
 
 use sfu_core::rtp::ext::AudioLevel;
 use sfu_core::rtp::packet::{Header, HeaderWriter};

@@ -14,7 +14,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/scripts -type f) $(wildcard $(WEB)
 # Node's directory is known only after set-up, so a recipe asks for it.
 NPM = PATH="$$(.ci/node):$$PATH" npm --prefix $(WEB)
 
-.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench clean setup setup-browsers
+.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench bench-limit clean setup setup-browsers
 
 help: ## What can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
@@ -62,6 +62,9 @@ fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each
 
 bench: setup ## Run the benchmarks
 	cargo bench --package benches
+
+bench-limit: setup ## Print what this machine can do at best; ARGS="--destinations 1000", ARGS="--pps 150"
+	cargo run --release --package benches --bin limit -- --ifb $(ARGS)
 
 clean: ## Remove what was built
 	cargo clean

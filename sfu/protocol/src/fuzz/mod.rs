@@ -1,5 +1,8 @@
-//! What comes over the network as a fuzz target.
+//! What comes over the network as a fuzz target; and what replays a crate's corpus in its tests.
 
+mod replay;
+
+pub use self::replay::{assert_shells, replay};
 use crate::control::{FromSfu, ToSfu};
 use crate::frame::Decoder;
 use crate::hello::{Hello, Welcome};

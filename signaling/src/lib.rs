@@ -1,7 +1,7 @@
 //! Lectern's signaling service: who is in a lesson, who may do what, and who receives what.
 //!
-//! Clients speak LiveKit's signal protocol, version 1 of its path (one peer connection): protobuf messages
-//! over a WebSocket, [`server`]. The rules are one state machine without sockets and clocks, [`rooms`], whose
+//! Clients speak LiveKit's signal protocol, with one peer connection (v1) or two (v0, [`protocol`]): protobuf
+//! messages over a WebSocket, [`server`]. The rules are one state machine without sockets and clocks, [`rooms`], whose
 //! parts are the room, the session and the negotiation; the [`service`] runs it. It tells the SFU what to do
 //! over [`sfu_link`] and never touches media; SFUs in processes of their own connect to [`control`].
 
@@ -33,6 +33,7 @@ pub mod nodes;
 pub mod outbox;
 pub mod page;
 mod people;
+pub mod process;
 mod profile;
 pub mod protocol;
 mod receiver;

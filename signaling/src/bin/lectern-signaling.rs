@@ -1,8 +1,7 @@
 //! The binary `lectern-signaling`: signaling in a process of its own, for SFU nodes that connect to it.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -10,11 +9,11 @@ use clap::{Parser, Subcommand};
 use serde::Deserialize;
 use signaling::app::App;
 use signaling::clock;
-use signaling::config::{Config, Knobs, LogFormat};
+use signaling::config::{Config, Knobs};
 use signaling::control::authority::Authority;
 use signaling::control::{self, ControlConfig, ControlKnobs};
 use signaling::keys::write_secret;
-use tracing_subscriber::EnvFilter;
+use signaling::process::{read_file, start_logging};
 
 /// Lectern's signaling: the page, lessons, and who is in them. Media runs in `lectern-sfu`, on one node or several.
 #[derive(Debug, Parser)]
@@ -64,7 +63,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let file = cli.config.as_deref().map(read).transpose()?.unwrap_or_default();
+    let file: File = read_file(cli.config.as_deref())?;
     let config = Config::new(cli.signaling, file.signaling)?;
     let nodes = ControlConfig::new(&cli.control, &file.control)?;
     if let Some(Command::NodeCertificate { name, out }) = cli.command {
@@ -96,21 +95,4 @@ fn announce(app: &App, control_port: u16) -> io::Result<()> {
         writeln!(out, "  {url}")?;
     }
     out.flush()
-}
-
-fn read(path: &Path) -> anyhow::Result<File> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| path.display().to_string())
-}
-
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .parse(&config.log_filter)
-        .with_context(|| format!("log_filter '{}' cannot be used", config.log_filter))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match config.log_format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
-    Ok(())
 }

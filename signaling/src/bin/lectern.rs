@@ -1,17 +1,15 @@
 //! The binary `lectern`: signaling and an SFU in one process.
 
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 use serde::Deserialize;
 use signaling::app::App;
-use signaling::config::{Config, Knobs, LogFormat};
+use signaling::config::{Config, Knobs};
 use signaling::embedded;
-use tracing_subscriber::EnvFilter;
+use signaling::process::{read_file, start_logging};
 
 /// Lectern: joint lessons between schools on thin links.
 #[derive(Debug, Parser)]
@@ -46,7 +44,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let file = cli.config.as_deref().map(read).transpose()?.unwrap_or_default();
+    let file: File = read_file(cli.config.as_deref())?;
     let config = Config::new(cli.signaling, file.signaling)?;
     // To try things out, a browser on this very machine must reach the media too.
     let mut media = file.sfu.unwrap_or_else(|| embedded::config::Config {
@@ -80,21 +78,4 @@ fn announce(app: &App, config: &Config) -> io::Result<()> {
         writeln!(out, "A lesson without the page: curl -X POST {url}/api/lessons")?;
     }
     out.flush()
-}
-
-fn read(path: &Path) -> anyhow::Result<File> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| path.display().to_string())
-}
-
-fn start_logging(config: &Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder()
-        .parse(&config.log_filter)
-        .with_context(|| format!("log_filter '{}' cannot be used", config.log_filter))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    match config.log_format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
-    Ok(())
 }

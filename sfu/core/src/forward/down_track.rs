@@ -207,20 +207,8 @@ impl DownTrack {
         debug_assert_eq!(len, self.packet_len(facts, payload.len()));
         self.stats.on_packet(payload.len());
         if codec.nack {
-            let capacity = match self.params.kind {
-                MediaKind::Audio => AUDIO_DEPARTURES,
-                MediaKind::Video => VIDEO_DEPARTURES,
-            };
-            self.log.get_or_insert_with(|| DepartureLog::new(capacity)).record(Departure {
-                seq,
-                stream,
-                source_seq: facts.seq,
-                offsets,
-                at: moment.now,
-                stamps,
-                resends: 0,
-                resent: None,
-            });
+            let departure = Departure { seq, stream, source_seq: facts.seq, offsets, stamps };
+            self.log(moment.now).record(moment.now, &departure);
         }
         Some(len)
     }
@@ -231,7 +219,7 @@ impl DownTrack {
     }
 
     /// A packet that left with this number.
-    pub fn departure(&self, seq: u64) -> Option<&Departure> {
+    pub fn departure(&self, seq: u64) -> Option<Departure> {
         self.log.as_ref()?.departure(seq)
     }
 
@@ -312,6 +300,17 @@ impl DownTrack {
     /// waited for leaves without its padding instead.
     fn padding_closes(&mut self, arrival: &Arrival) -> bool {
         arrival.payload_len == 0 && self.rewriter.skip(arrival.stream, arrival.facts.seq) == Skip::Closed
+    }
+
+    fn log(&mut self, now: Instant) -> &mut DepartureLog {
+        let capacity = match self.params.kind {
+            MediaKind::Audio => AUDIO_DEPARTURES,
+            MediaKind::Video => VIDEO_DEPARTURES,
+        };
+        let params = &self.params;
+        let verbatim =
+            |codec: &CodecParams| codec.nack && (params.rtx_ssrc.is_none() || codec.rtx_pt.is_none());
+        self.log.get_or_insert_with(|| DepartureLog::new(now, capacity, params.codecs.iter().any(verbatim)))
     }
 
     fn codec(&self, codec: Codec) -> Option<&CodecParams> {

@@ -125,7 +125,7 @@ impl Rewriter {
     /// lower half of the 16 bits, so that an early packet cannot seem to be of the cycle before.
     pub fn new(first: u16) -> Self {
         Self {
-            segments: VecDeque::with_capacity(MAX_SEGMENTS),
+            segments: VecDeque::new(),
             frontier: 0,
             admitted: 0,
             first: u64::from(first & 0x7fff) + (1 << 16),
@@ -487,6 +487,10 @@ impl Rewriter {
 
     /// Inserts a segment; the oldest one makes room.
     fn insert(&mut self, index: usize, segment: Segment) {
+        // For all of them at the first: no allocation in the long run, and none for what is never forwarded.
+        if self.segments.capacity() == 0 {
+            self.segments.reserve_exact(MAX_SEGMENTS);
+        }
         let full = self.segments.len() == MAX_SEGMENTS;
         if full {
             self.segments.pop_front();

@@ -2,6 +2,7 @@
 //! same bytes once more. A (SSRC, sequence number) must be sealed over one byte string only, so everything that
 //! was stamped at departure is kept.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::rewriter::Offsets;
@@ -14,8 +15,12 @@ pub const VIDEO_DEPARTURES: usize = 512;
 /// Departures remembered of an audio track: over two seconds of 20 ms packets.
 pub const AUDIO_DEPARTURES: usize = 128;
 
+/// Runs remembered: each frame that is left out ends one. Half the frames of a 30 fps camera make 23 in
+/// [`MAX_RESEND_AGE`].
+const RUNS: usize = 24;
+
 /// How often one packet is sent again.
-const MAX_RESENDS: u8 = 8;
+const MAX_RESENDS: u16 = 8;
 
 /// Shortest time between two resends of one packet: a receiver that asks twice has not seen the first yet.
 const MIN_RESEND_INTERVAL: Duration = Duration::from_millis(50);
@@ -24,7 +29,7 @@ const MIN_RESEND_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_RESEND_AGE: Duration = Duration::from_millis(1500);
 
 /// A packet as it left.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Departure {
     /// Its extended output number.
     pub seq: u64,
@@ -34,14 +39,8 @@ pub struct Departure {
     pub source_seq: u64,
     /// For timestamp and picture id.
     pub offsets: Offsets,
-    /// When it left.
-    pub at: Instant,
     /// What the header extensions said that is not the payload's.
     pub stamps: Stamps,
-    /// How often it was sent again, and when last.
-    pub resends: u8,
-    /// See `resends`.
-    pub resent: Option<Instant>,
 }
 
 /// What is stamped on a packet at departure. `None` where the extension is not written.
@@ -66,36 +65,117 @@ pub enum NotResent {
     TooLate,
 }
 
-/// The recent departures of one down track.
+/// The recent departures of one down track. There are very many of these logs, so a departure takes 8 bytes:
+/// what many in a row have in common is kept once, times are milliseconds.
 #[derive(Debug)]
 pub struct DepartureLog {
-    /// At `seq % len`.
-    ring: Box<[Option<Departure>]>,
+    /// Of the numbers `highest + 1 - len..=highest`, at `seq % len`.
+    ring: Box<[Record]>,
+    /// As long as the ring where packets are sent again as the same bytes, else empty.
+    stamps: Box<[Stamps]>,
     highest: u64,
+    /// The last ones, oldest first.
+    runs: VecDeque<Run>,
+    /// The number of the newest run.
+    newest_run: u16,
+    epoch: Instant,
+}
+
+/// Departures in a row that follow from their numbers in the same way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    stream: StreamKey,
+    /// Source number less output number, modulo 2^64.
+    ahead: u64,
+    offsets: Offsets,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    /// Milliseconds from the log's epoch to the departure, modulo 2^32.
+    at: u32,
+    /// The number of its run, modulo 2^16: between two records of one ring lie far fewer.
+    run: u16,
+    resends: Resends,
+}
+
+/// How often a packet was sent again, and how many milliseconds after its departure it was last: in four bits and
+/// twelve, which is enough for [`MAX_RESENDS`] and [`MAX_RESEND_AGE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Resends(u16);
+
+impl Resends {
+    const NONE: Self = Self(0);
+    /// There is no packet.
+    const VACANT: Self = Self(u16::MAX);
+
+    fn count(self) -> u16 {
+        self.0 & 0xF
+    }
+
+    fn last(self) -> Option<u32> {
+        (self.count() > 0).then_some(u32::from(self.0 >> 4))
+    }
+
+    /// One more, `age` milliseconds after the departure.
+    fn and_at(self, age: u32) -> Self {
+        debug_assert!(age < 1 << 12 && self.count() < MAX_RESENDS);
+        Self((age as u16) << 4 | (self.count() + 1))
+    }
 }
 
 impl DepartureLog {
-    /// Remembers `capacity` departures, a power of two.
-    pub fn new(capacity: usize) -> Self {
+    /// Remembers `capacity` departures, a power of two, from `now` on. `verbatim` says that some are sent again as
+    /// the same bytes, so that what was stamped on them is to be kept.
+    pub fn new(now: Instant, capacity: usize, verbatim: bool) -> Self {
         debug_assert!(capacity.is_power_of_two());
-        Self { ring: vec![None; capacity].into_boxed_slice(), highest: 0 }
+        let vacant = Record { at: 0, run: 0, resends: Resends::VACANT };
+        let stamps = if verbatim { capacity } else { 0 };
+        Self {
+            ring: vec![vacant; capacity].into_boxed_slice(),
+            stamps: vec![Stamps::default(); stamps].into_boxed_slice(),
+            highest: 0,
+            runs: VecDeque::with_capacity(RUNS),
+            newest_run: 0,
+            epoch: now,
+        }
     }
 
     /// A packet left.
     #[inline]
-    pub fn record(&mut self, departure: Departure) {
-        self.highest = self.highest.max(departure.seq);
-        let slot = self.slot(departure.seq);
-        // A late packet must not displace a newer one.
-        if self.ring[slot].is_none_or(|before| before.seq < departure.seq) {
-            self.ring[slot] = Some(departure);
+    pub fn record(&mut self, now: Instant, departure: &Departure) {
+        let Departure { seq, stream, source_seq, offsets, stamps } = *departure;
+        let len = self.ring.len() as u64;
+        if seq + len <= self.highest {
+            return;
+        }
+        // What is skipped may come yet, and is not what had its place before.
+        for skipped in (self.highest + 1).max(seq.saturating_sub(len - 1))..seq {
+            let slot = self.slot(skipped);
+            self.ring[slot].resends = Resends::VACANT;
+        }
+        self.highest = self.highest.max(seq);
+        let run = self.run(Run { stream, ahead: source_seq.wrapping_sub(seq), offsets });
+        let slot = self.slot(seq);
+        self.ring[slot] = Record { at: self.millis(now), run, resends: Resends::NONE };
+        if let Some(kept) = self.stamps.get_mut(slot) {
+            *kept = stamps;
         }
     }
 
     /// A packet that left.
     #[inline]
-    pub fn departure(&self, seq: u64) -> Option<&Departure> {
-        self.ring[self.slot(seq)].as_ref().filter(|departure| departure.seq == seq)
+    pub fn departure(&self, seq: u64) -> Option<Departure> {
+        let behind = self.highest.checked_sub(seq)?;
+        let slot = self.slot(seq);
+        let record = &self.ring[slot];
+        if behind >= self.ring.len() as u64 || record.resends == Resends::VACANT {
+            return None;
+        }
+        let back = usize::from(self.newest_run.wrapping_sub(record.run));
+        let Run { stream, ahead, offsets } = *self.runs.get((self.runs.len() - 1).checked_sub(back)?)?;
+        let stamps = self.stamps.get(slot).copied().unwrap_or_default();
+        Some(Departure { seq, stream, source_seq: seq.wrapping_add(ahead), offsets, stamps })
     }
 
     /// A receiver misses a packet: what it is, if it is to be sent again; it then counts as sent. `rtt` is the
@@ -103,20 +183,39 @@ impl DepartureLog {
     pub fn resend(&mut self, now: Instant, wire: u16, rtt: Option<Duration>) -> Result<Departure, NotResent> {
         let behind = u64::from((self.highest as u16).wrapping_sub(wire));
         let seq = self.highest.checked_sub(behind).ok_or(NotResent::Unknown)?;
-        let slot = self.slot(seq);
-        let departure =
-            self.ring[slot].as_mut().filter(|departure| departure.seq == seq).ok_or(NotResent::Unknown)?;
-        if now.saturating_duration_since(departure.at) > MAX_RESEND_AGE {
+        let departure = self.departure(seq).ok_or(NotResent::Unknown)?;
+        let (now, slot) = (self.millis(now), self.slot(seq));
+        let record = &mut self.ring[slot];
+        let age = now.wrapping_sub(record.at);
+        if u128::from(age) > MAX_RESEND_AGE.as_millis() {
             return Err(NotResent::TooLate);
         }
-        let interval = rtt.unwrap_or_default().max(MIN_RESEND_INTERVAL);
-        let again = departure.resent.is_some_and(|at| now.saturating_duration_since(at) < interval);
-        if again || departure.resends >= MAX_RESENDS {
+        let interval = rtt.unwrap_or_default().max(MIN_RESEND_INTERVAL).as_millis();
+        let again = record.resends.last().is_some_and(|last| u128::from(age - last) < interval);
+        if again || record.resends.count() >= MAX_RESENDS {
             return Err(NotResent::TooSoon);
         }
-        departure.resends += 1;
-        departure.resent = Some(now);
-        Ok(*departure)
+        record.resends = record.resends.and_at(age);
+        Ok(departure)
+    }
+
+    /// The number of a run: nearly always the newest one. A late packet may be of one before.
+    #[inline]
+    fn run(&mut self, run: Run) -> u16 {
+        if let Some(known) = self.runs.iter().rposition(|known| *known == run) {
+            return self.newest_run.wrapping_sub((self.runs.len() - 1 - known) as u16);
+        }
+        if self.runs.len() == RUNS {
+            self.runs.pop_front();
+        }
+        self.runs.push_back(run);
+        self.newest_run = self.newest_run.wrapping_add(1);
+        self.newest_run
+    }
+
+    fn millis(&self, now: Instant) -> u32 {
+        let since = now.saturating_duration_since(self.epoch);
+        (since.as_secs() as u32).wrapping_mul(1000).wrapping_add(since.subsec_millis())
     }
 
     fn slot(&self, seq: u64) -> usize {
@@ -127,20 +226,17 @@ impl DepartureLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::start;
+    use crate::track::testing::{Xorshift, start};
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn departure(seq: u64, at: Instant) -> Departure {
+    fn departure(seq: u64) -> Departure {
         Departure {
             seq,
             stream: StreamKey { encoding: 0, epoch: 0 },
             source_seq: seq + 1000,
             offsets: Offsets::default(),
-            at,
             stamps: Stamps::default(),
-            resends: 0,
-            resent: None,
         }
     }
 
@@ -151,9 +247,9 @@ mod tests {
     #[test]
     fn a_missed_packet_is_sent_again_once_a_round_trip() {
         let start = start();
-        let mut log = DepartureLog::new(8);
+        let mut log = DepartureLog::new(start, 8, false);
         for seq in 65_534..65_540 {
-            log.record(departure(seq, start));
+            log.record(start, &departure(seq));
         }
         assert_eq!(outcome(&mut log, start + 10 * MS, 65_535), Ok(66_535));
         assert_eq!(outcome(&mut log, start + 10 * MS, 2), Ok(66_538));
@@ -165,10 +261,10 @@ mod tests {
     #[test]
     fn what_never_left_or_left_long_ago_is_unknown() {
         let start = start();
-        let mut log = DepartureLog::new(8);
+        let mut log = DepartureLog::new(start, 8, false);
         assert_eq!(outcome(&mut log, start, 7), Err(NotResent::Unknown));
         for seq in 100..120 {
-            log.record(departure(seq, start));
+            log.record(start, &departure(seq));
         }
         for wire in [99, 111, 120, 40_000] {
             assert_eq!(outcome(&mut log, start, wire), Err(NotResent::Unknown), "{wire}");
@@ -179,9 +275,66 @@ mod tests {
     #[test]
     fn a_greedy_receiver_gets_a_packet_eight_times() {
         let start = start();
-        let mut log = DepartureLog::new(8);
-        log.record(departure(5, start));
+        let mut log = DepartureLog::new(start, 8, false);
+        log.record(start, &departure(5));
         let sent = (0..100u32).filter(|&i| outcome(&mut log, start + i * 10 * MS, 5).is_ok()).count();
         assert_eq!(sent, usize::from(MAX_RESENDS));
+    }
+
+    #[test]
+    fn a_number_that_was_skipped_is_not_what_had_its_place_before() {
+        let start = start();
+        let mut log = DepartureLog::new(start, 8, false);
+        for seq in [100, 101, 102, 103, 109, 110] {
+            log.record(start, &departure(seq));
+        }
+        for seq in 90..120 {
+            let known = [103, 109, 110].contains(&seq).then(|| departure(seq));
+            assert_eq!(log.departure(seq), known, "{seq}");
+        }
+        log.record(start, &departure(104));
+        log.record(start, &departure(102));
+        assert_eq!(log.departure(104), Some(departure(104)));
+        assert_eq!(log.departure(102), None, "it is too old, and would displace a newer one");
+        log.record(start, &departure(1000));
+        assert_eq!((log.departure(110), log.departure(1000)), (None, Some(departure(1000))));
+    }
+
+    #[test]
+    fn whatever_departs_is_remembered_as_it_was_or_not_at_all() {
+        for seed in 1..=20 {
+            let mut random = Xorshift(seed);
+            let start = start();
+            let mut log = DepartureLog::new(start, 64, true);
+            let mut departed: Vec<Option<Departure>> = vec![None; 70_000];
+            let (mut ahead, mut picture) = (5000, 0);
+            for next in 100..departed.len() as u64 {
+                if random.below(4) == 0 {
+                    (ahead, picture) = (ahead + random.below(3), picture + random.below(2) as u16);
+                }
+                let seq = next - random.below(2) * random.below(80).min(next);
+                let departure = Departure {
+                    stream: StreamKey { encoding: random.below(8) as u8 / 7, epoch: 0 },
+                    source_seq: seq + ahead,
+                    offsets: Offsets { picture, ..Offsets::default() },
+                    stamps: Stamps { transport_cc: Some(random.below(65536) as u16), ..Stamps::default() },
+                    ..departure(seq)
+                };
+                if departed[seq as usize].is_some() {
+                    continue;
+                }
+                log.record(start, &departure);
+                departed[seq as usize] = Some(departure);
+                let asked = next - random.below(100);
+                if let Some(known) = log.departure(asked) {
+                    assert_eq!(Some(known), departed[asked as usize], "seed {seed}, {asked}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_departure_takes_eight_bytes() {
+        assert_eq!(size_of::<Record>(), 8);
     }
 }

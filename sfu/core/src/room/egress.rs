@@ -117,7 +117,7 @@ impl Room {
                 let departure = down.departure(seq)?;
                 let (facts, payload) =
                     self.tracks[*track].up.packet(departure.stream, departure.source_seq)?;
-                Some(down.resent_len(departure, facts, payload.len()))
+                Some(down.resent_len(&departure, facts, payload.len()))
             }
         }
     }
@@ -153,7 +153,7 @@ impl Room {
             self.stats.dropped_unsubscribed += 1;
             return None;
         };
-        let written = down.departure(seq).copied().and_then(|departure| {
+        let written = down.departure(seq).and_then(|departure| {
             let packet = self.tracks[*track].up.packet(departure.stream, departure.source_seq)?;
             let mut moment = self.participants[*to].link.moment(now);
             down.depart_again(&mut moment, &departure, packet, out)

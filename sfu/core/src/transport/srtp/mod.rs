@@ -162,7 +162,7 @@ impl Srtp {
                 highest: FxHashMap::default(),
                 next_rtcp_index: 0,
                 #[cfg(debug_assertions)]
-                nonce_rule: nonce_rule::NonceRule::new(),
+                nonce_rule: nonce_rule::NonceRule::default(),
             },
         }
     }

@@ -11,8 +11,10 @@ use rustc_hash::FxHasher;
 const REMEMBERED: usize = 4096;
 
 /// What was sealed lately.
+#[derive(Default)]
 pub(super) struct NonceRule {
-    slots: Box<[Sealed]>,
+    /// Empty until the first packet: a transport that only receives takes no more than in a release build.
+    slots: Vec<Sealed>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -24,15 +26,12 @@ struct Sealed {
 }
 
 impl NonceRule {
-    pub(super) fn new() -> Self {
-        Self { slots: vec![Sealed::default(); REMEMBERED].into_boxed_slice() }
-    }
-
     /// Records that this plaintext (header and payload) is sealed under (SSRC, index).
     ///
     /// # Panics
     /// If another one was.
     pub(super) fn record(&mut self, ssrc: u32, index: u64, plaintext: &[u8]) {
+        self.slots.resize(REMEMBERED, Sealed::default());
         let mut hasher = FxHasher::default();
         hasher.write(plaintext);
         let sealed = Sealed { ssrc, index, hash: hasher.finish(), taken: true };
@@ -53,7 +52,7 @@ mod tests {
 
     #[test]
     fn the_same_packet_may_be_sealed_again() {
-        let mut rule = NonceRule::new();
+        let mut rule = NonceRule::default();
         for _ in 0..2 {
             rule.record(1, 7, b"audio");
             rule.record(1, 8, b"more audio");
@@ -64,7 +63,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "two plaintexts under one nonce")]
     fn a_second_plaintext_under_one_nonce_panics() {
-        let mut rule = NonceRule::new();
+        let mut rule = NonceRule::default();
         rule.record(1, 7, b"audio");
         rule.record(1, 7, b"other audio");
     }

@@ -1,6 +1,8 @@
 //! What a packet costs: the machine's limit, and inputs that the benches share.
 
+pub mod counting;
 pub mod limit;
+pub mod memory;
 
 use sfu_core::rtp::ext::AudioLevel;
 use sfu_core::rtp::packet::{Header, HeaderWriter};

@@ -15,7 +15,7 @@ use crate::rtp::params::{
 };
 use crate::rtp::rtcp::{self, Rtcp};
 use crate::seq::SeqUnwrapper;
-use crate::transport::params::{IceCredentials, RemoteParams};
+use crate::transport::params::{IceCredentials, RemoteParams, SctpParams};
 use crate::transport::peer::{Opened, Peer};
 use crate::units::{MAX_DATAGRAM_IN, MediaKind, Source, TrackId, TransportId};
 
@@ -82,6 +82,11 @@ impl Client {
             next_transport_seq: 0,
             next_ssrc: (id.0 as u32) << 16,
         }
+    }
+
+    /// With data channels: those that the server is to open.
+    pub fn with_data_channels(self, sctp: SctpParams) -> Self {
+        Self { peer: self.peer.with_data_channels(sctp), ..self }
     }
 
     /// Its transport.
@@ -159,6 +164,11 @@ impl Client {
     /// Makes the next frame of each picture a key frame.
     pub fn want_key_frames(&mut self) {
         self.sources.iter_mut().for_each(|published| published.source.want_key_frame());
+    }
+
+    /// Whether it has prepared for a track.
+    pub fn expects(&self, track: TrackId) -> bool {
+        self.expected.values().any(|expected| *expected == track)
     }
 
     /// Prepares for a track and says how it is to be sent.

@@ -42,6 +42,8 @@ mod identity;
 pub mod params;
 #[cfg(feature = "sim")]
 pub mod peer;
+#[cfg(feature = "sim")]
+mod peer_data;
 mod sctp;
 mod sctp_guard;
 pub mod sdp;
@@ -302,6 +304,19 @@ impl Transport {
         self.flush_sctp(now);
         self.dtls.close(now);
         self.drop_state();
+    }
+
+    /// Its parts by name, so that what each holds on the heap can be measured as they are dropped.
+    #[cfg(feature = "sim")]
+    pub fn into_parts(self) -> [(&'static str, Box<dyn std::any::Any>); 5] {
+        let Self { ice, dtls, srtp, sctp, answers, events, .. } = self;
+        [
+            ("ICE", Box::new(ice)),
+            ("DTLS", Box::new(dtls)),
+            ("SRTP", Box::new(srtp)),
+            ("SCTP", Box::new(sctp)),
+            ("queues", Box::new((answers, events))),
+        ]
     }
 
     fn handshake_deadline(&self) -> Option<Instant> {

@@ -1,6 +1,6 @@
 //! A client's side of a transport: ICE checks, the DTLS client, SRTP with the directions swapped. It stands in
 //! for a browser in virtual-time tests and benches, so it is as small as that allows: one address, AEAD_AES_128_GCM
-//! only, no data channels.
+//! only, data channels that it does not use.
 
 use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -26,7 +26,8 @@ use rtc::stun::textattrs::TextAttribute;
 
 use super::demux::{Class, classify};
 use super::identity::fingerprint_of;
-use super::params::{DtlsRole, Fingerprint, IceCredentials, RemoteParams};
+use super::params::{DtlsRole, Fingerprint, IceCredentials, RemoteParams, SctpParams};
+use super::peer_data::PeerData;
 use super::srtp::{Srtp, SrtpError, SrtpProfile};
 
 /// Checks until the first answer come this often, as a browser's do; afterwards they are consent checks.
@@ -46,6 +47,8 @@ pub struct Peer {
     config: Arc<HandshakeConfig>,
     endpoint: Endpoint,
     state: State,
+    /// Its data channels and what it says of them, where it has any.
+    data: Option<(Box<PeerData>, SctpParams)>,
     next_check: Instant,
     checks: u32,
     outgoing: VecDeque<Vec<u8>>,
@@ -96,11 +99,18 @@ impl Peer {
             config: Arc::new(config),
             endpoint: Endpoint::new(SERVER, TransportProtocol::UDP, None),
             state: State::Checking,
+            data: None,
             next_check: now,
             checks: 0,
             outgoing: VecDeque::new(),
             crypto: AwsLcRsProvider::new(),
         }
+    }
+
+    /// With data channels: those that the server is to open.
+    pub fn with_data_channels(mut self, sctp: SctpParams) -> Self {
+        self.data = Some((Box::new(PeerData::new()), sctp));
+        self
     }
 
     /// What its session description would say.
@@ -109,7 +119,7 @@ impl Peer {
             ice: self.ice.clone(),
             fingerprint: self.fingerprint,
             role: DtlsRole::Client,
-            sctp: None,
+            sctp: self.data.as_ref().map(|(_, sctp)| sctp.clone()),
         }
     }
 
@@ -151,7 +161,8 @@ impl Peer {
 
     /// When [`Self::handle_timeout`] is due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.endpoint.poll_timeout(&SERVER).into_iter().chain([self.next_check]).min()
+        let data = self.data.as_ref().and_then(|(data, _)| data.poll_timeout());
+        self.endpoint.poll_timeout(&SERVER).into_iter().chain(data).chain([self.next_check]).min()
     }
 
     /// Lets time pass.
@@ -162,8 +173,14 @@ impl Peer {
         if self.endpoint.poll_timeout(&SERVER).is_some_and(|due| now >= due) {
             // A handshake that fails for good stays unconnected, which is what a test looks at.
             let _ = self.endpoint.handle_timeout(SERVER, now);
-            self.drain();
         }
+        if let Some((data, _)) =
+            self.data.as_mut().filter(|(data, _)| data.poll_timeout().is_some_and(|due| now >= due))
+        {
+            data.handle_timeout(now);
+        }
+        self.flush_data(now);
+        self.drain();
     }
 
     fn srtp(&mut self) -> Result<&mut Srtp, SrtpError> {
@@ -226,8 +243,26 @@ impl Peer {
                 .expect("keys follow from a complete handshake");
             let srtp = Srtp::client(profile, keys.as_ref()).expect("the length is the profile's");
             self.state = State::Connected(Box::new(srtp));
+            if let Some((data, _)) = &mut self.data {
+                data.start(now);
+            }
         }
+        for event in events {
+            if let (EndpointEvent::ApplicationData(packet), Some((data, _))) = (event, &mut self.data) {
+                data.read(now, packet.freeze());
+            }
+        }
+        self.flush_data(now);
         self.drain();
+    }
+
+    fn flush_data(&mut self, now: Instant) {
+        if let Some((data, _)) = &mut self.data {
+            data.flush(now, |packet| {
+                // It fails before and after the association's life alone.
+                let _ = self.endpoint.write(now, SERVER, packet);
+            });
+        }
     }
 
     fn drain(&mut self) {

@@ -1,6 +1,6 @@
 //! Every parser of network input, by name: what cargo-fuzz feeds, and what `tests/fuzz_corpus.rs` replays.
 
-use crate::{cc, room, rtp, transport};
+use crate::{cc, room, rtp, sim, transport};
 
 /// Takes arbitrary bytes and panics where an invariant of its parser does not hold.
 pub type Target = fn(&[u8]);
@@ -14,11 +14,14 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("rtcp", rtp::rtcp::fuzz),
     ("room", room::fuzz),
     ("rtp", rtp::packet::fuzz),
+    ("sctp", transport::fuzz::sctp),
     ("sctp_guard", transport::fuzz::sctp_guard),
     ("sdp", transport::sdp::fuzz),
     ("srtp", transport::fuzz::srtp),
+    ("stun", transport::fuzz::stun),
     ("twcc", cc::twcc::fuzz),
     ("vp8", rtp::vp8::fuzz),
+    ("worker", sim::script::fuzz),
 ];
 
 /// Runs the target of that name.

@@ -246,20 +246,22 @@ impl Client {
 
     /// Seals RTP, for a test that sends what no publisher would.
     pub fn seal_rtp(&mut self, plaintext: &[u8]) -> Vec<u8> {
-        let mut buf = vec![0; MAX_DATAGRAM_IN];
-        buf[..plaintext.len()].copy_from_slice(plaintext);
-        let len = self.peer.protect_rtp(&mut buf, plaintext.len()).expect("it is connected");
-        buf.truncate(len);
-        buf
+        self.try_seal_rtp(plaintext).expect("it is connected")
     }
 
     /// Seals RTCP, for a test that has something to say to the server.
     pub fn seal_rtcp(&mut self, plaintext: &[u8]) -> Vec<u8> {
-        let mut buf = vec![0; MAX_DATAGRAM_IN];
-        buf[..plaintext.len()].copy_from_slice(plaintext);
-        let len = self.peer.protect_rtcp(&mut buf, plaintext.len()).expect("it is connected");
-        buf.truncate(len);
-        buf
+        self.try_seal_rtcp(plaintext).expect("it is connected")
+    }
+
+    /// The same; `None` where it cannot be sealed.
+    pub fn try_seal_rtp(&mut self, plaintext: &[u8]) -> Option<Vec<u8>> {
+        seal(plaintext, |buf, len| self.peer.protect_rtp(buf, len).ok())
+    }
+
+    /// The same; `None` where it cannot be sealed.
+    pub fn try_seal_rtcp(&mut self, plaintext: &[u8]) -> Option<Vec<u8>> {
+        seal(plaintext, |buf, len| self.peer.protect_rtcp(buf, len).ok())
     }
 
     fn keep(&mut self, now: Instant, packet: &[u8]) {
@@ -307,6 +309,14 @@ impl Client {
         self.next_ssrc += 1;
         Ssrc(self.next_ssrc)
     }
+}
+
+fn seal(plaintext: &[u8], protect: impl FnOnce(&mut [u8], usize) -> Option<usize>) -> Option<Vec<u8>> {
+    let mut buf = vec![0; MAX_DATAGRAM_IN];
+    buf.get_mut(..plaintext.len())?.copy_from_slice(plaintext);
+    let len = protect(&mut buf, plaintext.len())?;
+    buf.truncate(len);
+    Some(buf)
 }
 
 fn mid(index: usize) -> Mid {

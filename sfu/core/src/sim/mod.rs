@@ -7,4 +7,5 @@ pub mod clock;
 pub mod fan_out;
 pub mod network;
 pub mod path;
+pub mod script;
 pub mod source;

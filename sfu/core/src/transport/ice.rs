@@ -249,6 +249,39 @@ const HEADER: usize = 20;
 /// HMAC-SHA1 for `rtc::stun`.
 static CRYPTO: AwsLcRsProvider = AwsLcRsProvider::new();
 
+/// Takes arbitrary bytes as a request, and as attributes of one that is signed: nothing binds but a genuine check,
+/// and its answer can be read.
+#[cfg(feature = "sim")]
+pub fn fuzz(data: &[u8]) {
+    #[expect(clippy::disallowed_methods, reason = "an `Instant` can be made in no other way")]
+    let now = Instant::now();
+    let address = std::net::SocketAddr::from(([192, 0, 2, 1], 7882));
+    let tuple = Tuple { local: address, remote: address };
+    let side = |ufrag: &str| IceCredentials { ufrag: ufrag.to_owned(), pwd: "p".repeat(22) };
+    let mut ice = IceLite::new(now, side("ours"), side("them"), Duration::from_secs(30));
+    let unsigned = ice.handle(now, tuple, data).is_ok();
+    assert_eq!(unsigned, ice.is_bound(tuple), "only what is answered binds, and none has this password");
+
+    let mut request = Message::new();
+    request.set_type(BINDING_REQUEST);
+    request.write_header();
+    request.add(ATTR_USERNAME, b"ours:them");
+    let mut rest = data;
+    while let Some((&[high, low, len], behind)) = rest.split_first_chunk() {
+        let (value, behind) = behind.split_at(usize::from(len).min(behind.len()));
+        request.add(AttrType(u16::from_be_bytes([high, low])), value);
+        rest = behind;
+    }
+    let integrity = MessageIntegrity::new_short_term_integrity_with_provider("p".repeat(22), CRYPTO.crypto());
+    if integrity.add_to(&mut request).is_ok()
+        && let Ok(checked) = ice.handle(now, tuple, &request.raw)
+    {
+        let mut answer = Message { raw: checked.answer, ..Message::default() };
+        answer.decode().expect("what we write, we read");
+        assert_eq!(checked.bound, answer.typ == BINDING_SUCCESS);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

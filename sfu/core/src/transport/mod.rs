@@ -362,6 +362,8 @@ pub mod fuzz {
     pub use super::client_hello::fuzz as client_hello;
     pub use super::dcep::fuzz as dcep;
     pub use super::demux::fuzz as demux;
+    pub use super::ice::fuzz as stun;
+    pub use super::sctp::fuzz as sctp;
     pub use super::sctp_guard::fuzz as sctp_guard;
     pub use super::srtp::fuzz as srtp;
 }

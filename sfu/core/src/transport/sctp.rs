@@ -6,6 +6,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
+#[cfg(feature = "sim")]
+use std::time::Duration;
 use std::time::Instant;
 
 use arrayvec::{ArrayString, ArrayVec};
@@ -375,6 +377,56 @@ fn reliability_params(reliability: Reliability) -> (ReliabilityType, u32) {
             (ReliabilityType::Timed, u32::try_from(lifetime.as_millis()).unwrap_or(u32::MAX))
         }
     }
+}
+
+/// Takes arbitrary chunks, a byte of length in front of each packet of them, as those of a client whose association
+/// is established.
+#[cfg(feature = "sim")]
+pub fn fuzz(data: &[u8]) {
+    #[expect(clippy::disallowed_methods, reason = "an `Instant` can be made in no other way")]
+    let mut now = Instant::now();
+    let channels = vec![DataChannel { label: "_reliable".to_owned(), delivery: Delivery::Reliable }];
+    let params = SctpParams { port: 5000, max_message_size: 65_536, channels };
+    let (mut sctp, mut client) = (Sctp::new(&params, DtlsRole::Client), super::peer_data::PeerData::new());
+    client.start(now);
+    let mut header = [0; COMMON_HEADER];
+    for _ in 0..4 {
+        let mut packets = Vec::new();
+        client.flush(now, |packet| packets.push(packet.to_vec()));
+        for packet in packets {
+            header.copy_from_slice(&packet[..COMMON_HEADER]);
+            sctp.read(now, packet.into(), &mut |_| {});
+        }
+        sctp.flush(now, |packet| client.read(now, Bytes::copy_from_slice(packet)));
+    }
+    let mut rest = data;
+    while let Some((&len, behind)) = rest.split_first() {
+        let (chunks, behind) = behind.split_at(usize::from(len).min(behind.len()));
+        rest = behind;
+        header[CHECKSUM..].fill(0);
+        let mut packet = [&header, chunks].concat();
+        let checksum = crc32c(&packet);
+        packet[CHECKSUM..COMMON_HEADER].copy_from_slice(&checksum.to_le_bytes());
+        sctp.read(now, packet.into(), &mut |message| assert!(message.bytes.len() <= MAX_DATA_BYTES));
+        sctp.flush(now, |packet| assert!(packet.len() >= COMMON_HEADER));
+        let _ = sctp.send(now, "_reliable", &Bytes::from_static(b"hello"));
+        now += Duration::from_millis(u64::from(len) * 16);
+        sctp.handle_timeout(now, &mut |_| {});
+        sctp.flush(now, |packet| assert!(packet.len() >= COMMON_HEADER));
+    }
+}
+
+/// Ports, verification tag, checksum (RFC 9260 §3.1).
+#[cfg(feature = "sim")]
+const COMMON_HEADER: usize = 12;
+#[cfg(feature = "sim")]
+const CHECKSUM: usize = 8;
+
+/// RFC 9260 appendix A, a bit at a time.
+#[cfg(feature = "sim")]
+fn crc32c(bytes: &[u8]) -> u32 {
+    let bit = |crc: u32| if crc & 1 == 0 { crc >> 1 } else { crc >> 1 ^ 0x82F6_3B78 };
+    !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), |crc, _| bit(crc)))
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/scripts -type f) $(wildcard $(WEB)
 # Node's directory is known only after set-up, so a recipe asks for it.
 NPM = PATH="$$(.ci/node):$$PATH" npm --prefix $(WEB)
 
-.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench bench-limit bench-memory clean setup setup-browsers
+.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench bench-parts bench-limit bench-memory clean setup setup-browsers
 
 help: ## What can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
@@ -60,8 +60,13 @@ fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each
 	  done; \
 	done
 
-bench: setup ## Run the benchmarks
-	cargo bench --package benches
+# As root: the packets leave into a device of their own, and instructions are counted where valgrind is.
+bench: setup ## Measure forwarding beside the machine's limit; adds rows to benches/RESULTS.md; JSON=FILE, ARGS="--subs 30"
+	cargo run --release --package benches --bin forward -- --ifb $(if $(shell command -v valgrind),--instructions) \
+	  --results benches/RESULTS.md --command 'make bench' $(if $(JSON),--json '$(JSON)') $(ARGS)
+
+bench-parts: setup ## Run the benchmarks of single parts
+	cargo bench --package benches --benches
 
 bench-limit: setup ## Print what this machine can do at best; ARGS="--destinations 1000", ARGS="--pps 150"
 	cargo run --release --package benches --bin limit -- --ifb $(ARGS)

@@ -1,6 +1,7 @@
 //! What a packet costs: the machine's limit, and inputs that the benches share.
 
 pub mod counting;
+pub mod forward;
 pub mod limit;
 pub mod memory;
 

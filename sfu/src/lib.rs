@@ -7,6 +7,8 @@
 //! `worker_thread` -> `udp`; a command's: `control` -> `worker_thread`. Read `worker_thread.rs` first.
 
 mod addresses;
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod config;
 pub mod control;
 mod handover;

@@ -18,6 +18,8 @@ pub struct Link {
     socket: UdpSocket,
     state: UdpSocketState,
     destinations: Vec<SocketAddr>,
+    /// Where the socket is, where that is not our own.
+    space: Option<File>,
     /// Takes what loopback delivers, and is never read.
     _sink: Option<UdpSocket>,
 }
@@ -32,7 +34,7 @@ impl Link {
         SockRef::from(&sink).set_recv_buffer_size(1)?;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let to = addresses(Ipv4Addr::new(127, 1, 0, 0), destinations, sink.local_addr()?.port());
-        Self::new("loopback", socket, to, Some(sink))
+        Self::new("loopback", socket, to, None, Some(sink))
     }
 
     /// Destinations behind an `ifb` device, which drops what it is given; it may not be handed whole runs, so that the
@@ -47,21 +49,42 @@ impl Link {
         space.ip(&["link", "set", "out", "gso_max_segs", "1"])?;
         space.ip(&["addr", "add", "198.18.0.1/15", "dev", "out"])?;
         space.ip(&["link", "set", "out", "up"])?;
-        // The socket keeps the namespace alive, which loses its name here.
-        let socket = space.enter(|| UdpSocket::bind((Ipv4Addr::new(198, 18, 0, 1), 0)))?;
-        Self::new("ifb", socket, addresses(Ipv4Addr::new(198, 19, 0, 0), destinations, 9), None)
+        // The socket and the file keep the namespace alive, which loses its name here.
+        let space = space.open()?;
+        let socket = enter(&space, || UdpSocket::bind((Ipv4Addr::new(198, 18, 0, 1), 0)))?;
+        Self::new("ifb", socket, addresses(Ipv4Addr::new(198, 19, 0, 0), destinations, 9), Some(space), None)
     }
 
     fn new(
         name: &'static str,
         socket: UdpSocket,
         destinations: Vec<SocketAddr>,
+        space: Option<File>,
         sink: Option<UdpSocket>,
     ) -> anyhow::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         // As the product: quinn-udp forbids fragments, which media does not.
         set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
-        Ok(Self { name, socket, state, destinations, _sink: sink })
+        Ok(Self { name, socket, state, destinations, space, _sink: sink })
+    }
+
+    /// Opens another socket where this one is.
+    ///
+    /// # Errors
+    /// Those of `open`.
+    pub fn beside<T: Send>(&self, open: impl FnOnce() -> io::Result<T> + Send) -> anyhow::Result<T> {
+        match &self.space {
+            Some(space) => enter(space, open),
+            None => Ok(open()?),
+        }
+    }
+
+    /// Our address on it.
+    ///
+    /// # Errors
+    /// When the socket has none.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
     }
 
     /// As the tables call it.
@@ -84,7 +107,7 @@ impl Link {
 }
 
 /// As [`Link::send`], from any socket.
-pub(super) fn send_run(
+pub(crate) fn send_run(
     state: &UdpSocketState,
     socket: &UdpSocket,
     destination: SocketAddr,
@@ -128,17 +151,20 @@ impl NetworkNamespace {
         ip(&[&["-n", &self.name], args].concat())
     }
 
-    /// Runs `open` in the namespace, on a thread that ends with it.
-    fn enter<T: Send>(&self, open: impl FnOnce() -> io::Result<T> + Send) -> anyhow::Result<T> {
-        let file = File::open(format!("/run/netns/{}", self.name))?;
-        std::thread::scope(|scope| {
-            let entered = scope.spawn(move || {
-                move_into_thread_name_spaces(file.as_fd(), ThreadNameSpaceType::NETWORK)?;
-                open()
-            });
-            Ok(entered.join().expect("opening a socket does not panic")?)
-        })
+    fn open(&self) -> io::Result<File> {
+        File::open(format!("/run/netns/{}", self.name))
     }
+}
+
+/// Runs `open` in a network namespace, on a thread that ends with it.
+fn enter<T: Send>(space: &File, open: impl FnOnce() -> io::Result<T> + Send) -> anyhow::Result<T> {
+    std::thread::scope(|scope| {
+        let entered = scope.spawn(move || {
+            move_into_thread_name_spaces(space.as_fd(), ThreadNameSpaceType::NETWORK)?;
+            open()
+        });
+        Ok(entered.join().expect("opening a socket does not panic")?)
+    })
 }
 
 impl Drop for NetworkNamespace {

@@ -9,6 +9,8 @@
 //! [`Worker::handle_datagram`] gives back to be passed on to [`Worker::handle_handed_over`] of the owner. Pass
 //! on what [`Worker::poll_notice`] says before [`Worker::poll_transmit`].
 
+#[cfg(feature = "bench")]
+mod bench;
 mod commands;
 mod elsewhere;
 mod foreign;

@@ -33,6 +33,8 @@ use self::sctp::{Received, Sctp};
 use self::srtp::Srtp;
 use crate::units::MAX_DATAGRAM_OUT;
 
+#[cfg(feature = "bench")]
+pub mod bench;
 mod client_hello;
 mod dcep;
 pub mod demux;

@@ -145,6 +145,20 @@ impl Srtp {
         Some(Self::with_keys(profile, server, client))
     }
 
+    /// Seals nothing any more; opens as before.
+    #[cfg(feature = "bench")]
+    pub(super) fn without_sealing(mut self) -> Self {
+        (self.outbound.rtp, self.outbound.rtcp) = (Cipher::Null, Cipher::Null);
+        self
+    }
+
+    /// Opens without looking at what it opens; seals as before.
+    #[cfg(feature = "bench")]
+    pub(super) fn without_opening(mut self) -> Self {
+        (self.inbound.rtp, self.inbound.rtcp) = (Cipher::Null, Cipher::Null);
+        self
+    }
+
     fn with_keys(profile: SrtpProfile, inbound: MasterKey<'_>, outbound: MasterKey<'_>) -> Self {
         let tag = profile.tag();
         Self {

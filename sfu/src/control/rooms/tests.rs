@@ -425,6 +425,30 @@ fn a_room_opens_on_the_worker_with_the_fewest_transports_and_stays_there() {
 }
 
 #[test]
+fn a_message_to_many_reaches_each_once_and_the_worker_in_parts() {
+    let mut rooms = empty(1);
+    let everyone: Vec<_> = (0..40).map(TransportId).collect();
+    for &transport in &everyone {
+        let room = RoomId(transport.0 / 2);
+        rooms.handle_command(ToSfu::OpenRoom { room });
+        rooms.handle_command(ToSfu::OpenTransport { room, transport, link: String::new() });
+    }
+    while rooms.poll_command().is_some() {}
+    for (len, parts) in [(1, &[16, 16, 8][..]), (20_000, &[3; 13]), (MAX_DATA_BYTES, &[1; 40])] {
+        let (recipients, channel) = (everyone.clone(), "_reliable".to_owned());
+        rooms.handle_command(ToSfu::SendData { recipients, channel, bytes: vec![0; len] });
+        let sent: Vec<_> = std::iter::from_fn(|| rooms.poll_command())
+            .map(|(_, command)| match command {
+                Command::SendData { recipients, .. } => recipients,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let lens: Vec<_> = sent.iter().map(Vec::len).take(parts.len()).collect();
+        assert_eq!((lens, sent.concat()), (parts.to_vec(), everyone.clone()), "{len} bytes");
+    }
+}
+
+#[test]
 fn a_snapshot_tells_what_there_is_and_what_is_under_way() {
     let connected = |transport| Event::TransportConnected { transport, srtp_profile: "any" };
     let take = |rooms: &mut Rooms| {

@@ -245,7 +245,7 @@ impl Lesson {
     fn settle(&mut self) {
         while counted(|| self.worker.poll_event()).is_some() {}
         while let Some(transmit) = counted(|| self.worker.poll_transmit(self.now, &mut self.out)) {
-            let Transmit { tuple, len, segment: None } = transmit else { continue };
+            let Transmit { tuple, len, segment: None, .. } = transmit else { continue };
             if matches!(classify(&self.out[..len]), Class::Rtp | Class::Rtcp) {
                 continue;
             }

@@ -33,7 +33,7 @@ impl Edge {
     /// Hands over what one read of the socket gives.
     pub fn receive(&mut self, handle: impl FnMut(Tuple, &mut [u8])) {
         self.socket.receive(&mut self.received);
-        self.socket.drain(&mut self.received, handle);
+        self.socket.drain(&mut self.received, usize::MAX, handle);
     }
 
     /// Sends a run, which lies in `buffer`. `false`: the send buffer is full, and what is left of it is dropped.

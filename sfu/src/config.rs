@@ -95,7 +95,7 @@ knobs! {
     receive_buffer_bytes: u32 = 4 << 20, "LECTERN_SFU_RECEIVE_BUFFER_BYTES";
 
     /// Each worker's kernel buffer for datagrams that wait to be sent, bytes, 65536..=268435456. When it is full, packets wait
-    /// in the pacer, where sound overtakes pictures. Limited by net.core.wmem_max likewise. Default 1048576.
+    /// in a queue of 8 MB, where sound overtakes pictures. Limited by net.core.wmem_max likewise. Default 1048576.
     #[arg(value_name = "BYTES")]
     send_buffer_bytes: u32 = 1 << 20, "LECTERN_SFU_SEND_BUFFER_BYTES";
 

@@ -4,13 +4,14 @@
 //! process of it; the binary `lectern` runs it beside signaling.
 //!
 //! A packet's path: `udp` -> `worker_thread` (-> `handover` -> the owner's) -> `sfu_core::worker` ->
-//! `worker_thread` -> `udp`; a command's: `control` -> `worker_thread`. Read `worker_thread.rs` first.
+//! `worker_thread` -> `egress` -> `udp`; a command's: `control` -> `worker_thread`. Read `worker_thread.rs` first.
 
 mod addresses;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod config;
 pub mod control;
+mod egress;
 mod handover;
 pub mod metrics;
 pub mod shutdown;

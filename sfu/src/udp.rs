@@ -42,7 +42,7 @@ sfu_core::counters! {
         datagrams_out,
         /// Bytes of UDP payload sent.
         bytes_out,
-        /// Times that the socket's send buffer was full.
+        /// Times that the socket's send buffer was full, or the kernel had no memory for a datagram.
         send_blocked,
         /// Datagrams dropped because the kernel refused them.
         send_dropped,
@@ -60,11 +60,20 @@ sfu_core::counters! {
 pub(crate) enum Progress {
     /// All of it has left or was refused for good.
     Done,
-    /// The send buffer is full; try the rest when the socket is writable.
-    Blocked,
+    /// There is no room for the rest now.
+    Full(Full),
 }
 
-/// A run of datagrams to one client, at the start of the caller's buffer.
+/// What has no room for more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Full {
+    /// The send buffer (EAGAIN): the socket tells when it is writable.
+    SendBuffer,
+    /// The kernel's memory or the device's queue (ENOBUFS), of which nothing tells.
+    Memory,
+}
+
+/// A run of datagrams to one client, at the start of the caller's buffer, and how far it has left.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     transmit: Transmit,
@@ -75,6 +84,34 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(transmit: Transmit) -> Self {
         Self { transmit, sent: 0 }
+    }
+
+    /// Bytes that are done with.
+    #[cfg(test)]
+    pub(crate) fn sent(&self) -> usize {
+        self.sent
+    }
+
+    /// Bytes that are not.
+    pub(crate) fn left(&self) -> usize {
+        self.transmit.len - self.sent
+    }
+
+    /// Datagrams in them.
+    pub(crate) fn datagrams_left(&self) -> u64 {
+        self.left().div_ceil(self.segment()) as u64
+    }
+
+    /// So many more bytes, whole datagrams, are done with.
+    pub(crate) fn advance(&mut self, bytes: usize) {
+        self.sent = self.transmit.len.min(self.sent + bytes);
+    }
+
+    /// What is left as a run of its own.
+    pub(crate) fn rest(self, bytes: &[u8]) -> (Self, &[u8]) {
+        let rest = &bytes[self.sent..self.transmit.len];
+        let transmit = Transmit { len: rest.len(), segment: Some(self.segment()), ..self.transmit };
+        (Self::new(transmit), rest)
     }
 
     /// Bytes of each datagram but the last.
@@ -146,36 +183,51 @@ impl UdpSocket {
         self.stats
     }
 
-    /// Reads what one system call gives, at most [`BATCH_SIZE`] messages; [`Self::drain`] hands them over.
+    /// Reads what one system call gives, at most [`BATCH_SIZE`] messages; [`Self::drain`] hands them over. All that
+    /// was read before has to be handed over.
     pub(crate) fn receive(&mut self, buffers: &mut ReceiveBuffers) {
+        debug_assert!(buffers.message().is_none(), "datagrams are lost");
         let mut chunks = buffers.memory.chunks_exact_mut(MESSAGE_LEN);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
             std::array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
         match self.state.recv((&self.socket).into(), &mut slices, &mut buffers.meta) {
             Ok(count) => {
                 self.stats.receive_calls += 1;
-                buffers.count = count;
+                (buffers.count, buffers.next, buffers.offset) = (count, 0, 0);
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             Err(_) => self.stats.receive_errors += 1,
         }
     }
 
-    /// Hands over each datagram that was read.
-    pub(crate) fn drain(&mut self, buffers: &mut ReceiveBuffers, mut handle: impl FnMut(Tuple, &mut [u8])) {
-        let messages = buffers.memory.chunks_exact_mut(MESSAGE_LEN).zip(&buffers.meta).take(buffers.count);
-        for (message, meta) in messages {
-            let tuple = self.tuple(meta);
+    /// Hands over the next datagrams that were read, at most `most`. Returns whether there are more.
+    pub(crate) fn drain(
+        &mut self,
+        buffers: &mut ReceiveBuffers,
+        most: usize,
+        mut handle: impl FnMut(Tuple, &mut [u8]),
+    ) -> bool {
+        let mut left = most;
+        while let Some((message, meta)) = buffers.message() {
+            let tuple = self.tuple(&meta);
             // GRO: datagrams of equal length from one client lie end to end, the last may be shorter.
-            for datagram in message[..meta.len].chunks_mut(meta.stride.max(1)) {
+            let datagrams = message.chunks_mut(meta.stride.max(1)).take(left);
+            let (mut count, mut bytes) = (0, 0);
+            for datagram in datagrams {
+                (count, bytes) = (count + 1, bytes + datagram.len());
                 if datagram.len() > MAX_DATAGRAM_IN {
                     self.stats.oversized += 1;
                 } else {
                     handle(tuple, datagram);
                 }
             }
+            buffers.advance(bytes);
+            left -= count;
+            if left == 0 {
+                return buffers.message().is_some();
+            }
         }
-        buffers.count = 0;
+        false
     }
 
     /// Where a message came from and which of our addresses it came to.
@@ -189,45 +241,52 @@ impl UdpSocket {
     pub(crate) fn send(&mut self, now: Instant, run: &mut Run, buffer: &[u8]) -> Progress {
         self.rearm_gso(now);
         let segment = run.segment();
-        while run.sent < run.transmit.len {
+        while run.left() > 0 {
             let most = (MAX_MESSAGE_OUT / segment).min(self.state.max_gso_segments()).max(1) * segment;
-            let end = run.transmit.len.min(run.sent + most);
-            match self.send_message(run.transmit.tuple, &buffer[run.sent..end], segment) {
-                Ok(()) => run.sent = end,
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.stats.send_blocked += 1;
-                    return Progress::Blocked;
-                }
-                Err(e) if end - run.sent > segment && refuses_a_run(&e) => {
+            let len = run.left().min(most);
+            match self.send_message(run.transmit.tuple, &buffer[run.sent..run.sent + len], segment) {
+                Ok(()) => run.advance(len),
+                Err(e) if len > segment && refuses_a_run(&e) => {
                     self.stats.runs_split += 1;
                     self.note_gso(now);
-                    if self.send_singly(run, end, buffer) == Progress::Blocked {
-                        return Progress::Blocked;
+                    if let Progress::Full(why) = self.send_singly(run, len, buffer) {
+                        return Progress::Full(why);
                     }
                 }
-                Err(_) => {
-                    self.stats.send_dropped += (end - run.sent).div_ceil(segment) as u64;
-                    run.sent = end;
-                }
+                Err(e) => match self.refused(run, len, &e) {
+                    Progress::Done => {}
+                    Progress::Full(why) => return Progress::Full(why),
+                },
             }
         }
         Progress::Done
     }
 
-    fn send_singly(&mut self, run: &mut Run, end: usize, buffer: &[u8]) -> Progress {
+    /// Sends the next `len` bytes of a run without GSO.
+    fn send_singly(&mut self, run: &mut Run, len: usize, buffer: &[u8]) -> Progress {
         let segment = run.segment();
+        let end = run.sent + len;
         while run.sent < end {
             let next = end.min(run.sent + segment);
             match self.send_message(run.transmit.tuple, &buffer[run.sent..next], segment) {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.stats.send_blocked += 1;
-                    return Progress::Blocked;
-                }
-                Err(_) => self.stats.send_dropped += 1,
-                Ok(()) => {}
+                Ok(()) => run.advance(segment),
+                Err(e) => match self.refused(run, next - run.sent, &e) {
+                    Progress::Done => {}
+                    Progress::Full(why) => return Progress::Full(why),
+                },
             }
-            run.sent = next;
         }
+        Progress::Done
+    }
+
+    /// The kernel did not take the next `len` bytes of a run: for now, or never.
+    fn refused(&mut self, run: &mut Run, len: usize, error: &io::Error) -> Progress {
+        if let Some(full) = full(error) {
+            self.stats.send_blocked += 1;
+            return Progress::Full(full);
+        }
+        self.stats.send_dropped += len.div_ceil(run.segment()) as u64;
+        run.advance(len);
         Progress::Done
     }
 
@@ -295,18 +354,45 @@ fn refuses_a_run(error: &io::Error) -> bool {
     errno.is_some_and(|errno| [Errno::MSGSIZE, Errno::INVAL, Errno::IO].contains(&errno))
 }
 
+/// What an error says to be full, if that is what it says.
+fn full(error: &io::Error) -> Option<Full> {
+    match Errno::from_io_error(error)? {
+        Errno::AGAIN => Some(Full::SendBuffer),
+        Errno::NOBUFS | Errno::NOMEM => Some(Full::Memory),
+        _ => None,
+    }
+}
+
 /// Memory for a batch of received messages, used again for each.
 pub(crate) struct ReceiveBuffers {
     memory: Vec<u8>,
     meta: [RecvMeta; BATCH_SIZE],
-    /// How many messages were read and not handed over yet.
+    /// How many messages were read.
     count: usize,
+    /// The next to hand over, and how many of its bytes were.
+    next: usize,
+    offset: usize,
 }
 
 impl ReceiveBuffers {
     pub(crate) fn new() -> Self {
         let meta = [RecvMeta::default(); BATCH_SIZE];
-        Self { memory: vec![0; BATCH_SIZE * MESSAGE_LEN], meta, count: 0 }
+        Self { memory: vec![0; BATCH_SIZE * MESSAGE_LEN], meta, count: 0, next: 0, offset: 0 }
+    }
+
+    /// What is left of the next message.
+    fn message(&mut self) -> Option<(&mut [u8], RecvMeta)> {
+        let meta = self.meta[..self.count].get(self.next)?;
+        let start = self.next * MESSAGE_LEN;
+        Some((&mut self.memory[start + self.offset..start + meta.len], *meta))
+    }
+
+    /// So many of its bytes were handed over.
+    fn advance(&mut self, bytes: usize) {
+        self.offset += bytes;
+        if self.offset >= self.meta[self.next].len {
+            (self.next, self.offset) = (self.next + 1, 0);
+        }
     }
 }
 
@@ -338,6 +424,7 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket as StdSocket};
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use sfu_core::worker::Priority;
 
     use super::*;
 
@@ -358,7 +445,8 @@ mod tests {
             let ready = poll(&mut [PollFd::new(&*socket, PollFlags::IN)], Some(&timeout)).unwrap();
             assert_eq!(ready, 1, "only {} of {count} datagrams came", received.len());
             socket.receive(&mut buffers);
-            socket.drain(&mut buffers, |tuple, datagram| received.push((tuple, datagram.to_vec())));
+            socket
+                .drain(&mut buffers, usize::MAX, |tuple, datagram| received.push((tuple, datagram.to_vec())));
         }
         received
     }
@@ -367,7 +455,8 @@ mod tests {
     fn run(tuple: Tuple, segment: usize, count: u8) -> (Run, Vec<u8>) {
         let mut buffer: Vec<u8> = (0..count).flat_map(|i| vec![i; segment]).collect();
         buffer.extend([count; 3]);
-        (Run::new(Transmit { tuple, len: buffer.len(), segment: Some(segment) }), buffer)
+        let (len, segment, priority) = (buffer.len(), Some(segment), Priority::Video);
+        (Run::new(Transmit { tuple, len, segment, priority }), buffer)
     }
 
     #[test]
@@ -390,6 +479,43 @@ mod tests {
             from.stats()
         );
         assert!(to.stats().receive_calls < 9, "GRO or recvmmsg: {:?}", to.stats());
+    }
+
+    #[test]
+    fn what_was_read_at_once_is_handed_over_in_parts_and_in_order() {
+        let (mut from, mut to) = (bind(Ipv4Addr::LOCALHOST), bind(Ipv4Addr::LOCALHOST));
+        let tuple = Tuple { local: from.local_addr(), remote: to.local_addr() };
+        for _ in 0..2 {
+            let (mut run, buffer) = run(tuple, 1200, 5);
+            assert_eq!(from.send(Instant::now(), &mut run, &buffer), Progress::Done);
+        }
+        // Loopback delivers before the call returns.
+        let mut buffers = ReceiveBuffers::new();
+        to.receive(&mut buffers);
+        let mut parts = Vec::new();
+        loop {
+            let mut part = Vec::new();
+            let more = to.drain(&mut buffers, 4, |_, datagram| part.push(datagram[0]));
+            parts.push(part);
+            if !more {
+                break;
+            }
+        }
+        assert_eq!(parts, [&[0, 1, 2, 3][..], &[4, 5, 0, 1], &[2, 3, 4, 5]]);
+        assert!(!to.drain(&mut buffers, 4, |_, _| panic!("each only once")));
+    }
+
+    #[test]
+    fn errors_tell_what_is_full() {
+        for (errno, expected) in [
+            (Errno::AGAIN, Some(Full::SendBuffer)),
+            (Errno::NOBUFS, Some(Full::Memory)),
+            (Errno::NOMEM, Some(Full::Memory)),
+            (Errno::MSGSIZE, None),
+            (Errno::NETUNREACH, None),
+        ] {
+            assert_eq!(full(&errno.into()), expected, "{errno:?}");
+        }
     }
 
     #[test]
@@ -437,7 +563,7 @@ mod tests {
             assert_eq!(tuple.local, SocketAddr::new([127, 0, 0, 2].into(), server.local_addr().port()));
             assert_eq!(tuple.remote, client.local_addr().unwrap());
 
-            let mut run = Run::new(Transmit { tuple, len: 6, segment: None });
+            let mut run = Run::new(Transmit { tuple, len: 6, segment: None, priority: Priority::Audio });
             assert_eq!(server.send(Instant::now(), &mut run, b"answer"), Progress::Done);
             let mut buffer = [0; 16];
             client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
@@ -484,7 +610,7 @@ mod tests {
             let mut counts = [0; 2];
             for (count, socket) in counts.iter_mut().zip(&mut group) {
                 socket.receive(&mut buffers);
-                socket.drain(&mut buffers, |_, _| *count += 1);
+                socket.drain(&mut buffers, usize::MAX, |_, _| *count += 1);
             }
             assert!(counts == [3, 0] || counts == [0, 3], "{counts:?}");
             reached[usize::from(counts[1] > 0)] += 1;

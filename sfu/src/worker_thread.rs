@@ -1,11 +1,11 @@
 //! The thread of a worker: the only place that reads the clock for it and moves its packets.
 //!
-//! A turn: sleep until a datagram, an order, another worker or the worker's deadline; read the clock once; fire
-//! what is due; feed one batch of datagrams, those that other workers passed on, and a few orders; pass on what is
-//! others'; send what the worker has ready. Each part of a turn is bounded, so that a flood of datagrams cannot
-//! starve the timers, nor orders the packets. While the socket's
-//! send buffer is full nothing is taken from the worker: packets wait in its pacers, where sound overtakes
-//! pictures.
+//! A turn: sleep until a datagram, an order, another worker or the worker's deadline; read the socket once; then, a
+//! bounded number of datagrams at a time, read the clock, fire what is due, feed those datagrams and those that other
+//! workers passed on, pass on what is others', and send what the worker has ready. At the end comes what may take
+//! long, handshakes and orders, for as long as a [`SLICE`]. So a flood of datagrams cannot starve the timers, nor
+//! orders and handshakes the packets, nor packets them. While the socket has no room for more, what is to leave waits
+//! in [`Egress`], and everything else goes on.
 
 use std::io;
 use std::ops::Add;
@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sfu_core::command::{Command, Event};
 use sfu_core::stats;
-use sfu_core::worker::{TRANSMIT_BUFFER, Worker};
+use sfu_core::worker::{MAX_RUN, TRANSMIT_BUFFER, Worker};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
+use crate::egress::{Egress, EgressStats, Halt};
 use crate::handover::{Handover, HandoverStats};
-use crate::udp::{Progress, ReceiveBuffers, Run, UdpSocket, UdpStats};
+use crate::udp::{ReceiveBuffers, UdpSocket, UdpStats};
 use crate::wake::Wake;
 
 /// What the other threads ask of the worker's thread.
@@ -42,6 +43,8 @@ pub(crate) struct Snapshot {
     pub core: stats::Snapshot,
     /// Its socket's.
     pub udp: UdpStats,
+    /// What had to wait for room in it.
+    pub egress: EgressStats,
     /// Its dealings with other workers.
     pub handover: HandoverStats,
     /// Turns of its loop.
@@ -57,6 +60,7 @@ impl Add for Snapshot {
         Self {
             core: self.core + other.core,
             udp: self.udp + other.udp,
+            egress: self.egress + other.egress,
             handover: self.handover + other.handover,
             turns: self.turns + other.turns,
             events_blocked: self.events_blocked + other.events_blocked,
@@ -113,8 +117,9 @@ pub(crate) fn spawn(
         handover,
         received: ReceiveBuffers::new(),
         out: vec![0; TRANSMIT_BUFFER],
-        blocked: None,
+        egress: Egress::default(),
         backlog: Backlog::default(),
+        ticked: Instant::now(),
         stats: Snapshot::default(),
     };
     let thread = thread::Builder::new().name(name).spawn(move || {
@@ -132,9 +137,10 @@ struct WorkerThread {
     handover: Handover,
     received: ReceiveBuffers,
     out: Vec<u8>,
-    /// The run in `out` that waits for room in the send buffer.
-    blocked: Option<Run>,
+    egress: Egress,
     backlog: Backlog,
+    /// When timers last fired.
+    ticked: Instant,
     stats: Snapshot,
 }
 
@@ -150,6 +156,14 @@ struct Backlog {
 struct Ready {
     datagrams: bool,
     orders: bool,
+    writable: bool,
+}
+
+/// What [`WorkerThread::take_order`] took.
+enum Taken {
+    Order,
+    Nothing,
+    Stop,
 }
 
 /// Whether the thread goes on.
@@ -163,22 +177,14 @@ impl WorkerThread {
     fn run(mut self) {
         loop {
             let ready = self.sleep();
-            let now = Instant::now();
             self.stats.turns += 1;
-            if self.worker.poll_timeout().is_some_and(|due| due <= now) {
-                self.worker.handle_timeout(now);
-            }
             if ready.datagrams {
                 self.socket.receive(&mut self.received);
             }
             self.learn();
-            self.take_in(now);
-            self.take_over(now);
-            let next = if ready.orders { self.take_orders(now) } else { Next::Turn };
-            self.tell_others();
-            self.send_ready(now);
-            // A transport is forgotten once its last datagram has left.
-            self.tell_others();
+            self.resume(ready.writable);
+            while self.serve_media() {}
+            let next = self.serve_the_rest(ready.orders);
             self.report();
             if next == Next::End {
                 return;
@@ -191,12 +197,13 @@ impl WorkerThread {
         let timeout = self.time_to_sleep(Instant::now());
         let timeout =
             timeout.map(|time| Timespec::try_from(time).expect("deadlines are less than 2^63 s away"));
-        let writable = if self.blocked.is_some() { PollFlags::OUT } else { PollFlags::empty() };
+        let halted = self.egress.halt() == Some(Halt::UntilWritable);
+        let writable = if halted { PollFlags::OUT } else { PollFlags::empty() };
         let wake = self.handover.wake();
         let mut fds = [PollFd::new(&self.socket, PollFlags::IN | writable), PollFd::new(wake, PollFlags::IN)];
         // An error (a signal) begins a turn that finds little to do.
         if poll(&mut fds, timeout.as_ref()).is_err() {
-            return Ready { datagrams: false, orders: self.backlog.orders };
+            return Ready { datagrams: false, orders: self.backlog.orders, writable: false };
         }
         let woken = !fds[1].revents().is_empty();
         if woken {
@@ -205,23 +212,65 @@ impl WorkerThread {
         Ready {
             datagrams: fds[0].revents().intersects(PollFlags::IN | PollFlags::ERR),
             orders: self.backlog.orders || woken,
+            writable: fds[0].revents().contains(PollFlags::OUT),
         }
     }
 
     /// `None`: until a datagram or an order comes.
     fn time_to_sleep(&self, now: Instant) -> Option<Duration> {
-        if self.backlog.orders || self.backlog.handed_over {
+        let Backlog { orders, handed_over, events } = self.backlog;
+        if orders || handed_over || self.worker.has_deferred() {
             return Some(Duration::ZERO);
         }
-        let mut timeout = self.worker.poll_timeout().map(|due| due.saturating_duration_since(now));
-        if self.blocked.is_some() {
-            // Packets may be due, but cannot leave.
-            timeout = timeout.map(|time| time.max(RETRY));
+        let halted_until = match self.egress.halt() {
+            Some(Halt::Until(at)) => Some(at),
+            Some(Halt::UntilWritable) | None => None,
+        };
+        let timers = self.worker.poll_timeout().map(|due| due.max(self.ticked + TICK));
+        let due = [timers, halted_until, events.then(|| now + RETRY)];
+        due.into_iter().flatten().min().map(|due| due.saturating_duration_since(now))
+    }
+
+    /// Lets time pass, feeds some of the datagrams that were read, and sends what is ready. Returns whether there
+    /// are more of them.
+    fn serve_media(&mut self) -> bool {
+        let now = Instant::now();
+        if self.worker.poll_timeout().is_some_and(|due| due <= now) {
+            self.worker.handle_timeout(now);
+            self.ticked = now;
         }
-        if self.backlog.events {
-            timeout = Some(timeout.map_or(RETRY, |time| time.min(RETRY)));
+        let more = self.take_in(now);
+        self.take_over(now);
+        self.send_ready(now);
+        more
+    }
+
+    /// Does what may take long, for one slice of time: handshakes and orders in turns, one of each at least.
+    fn serve_the_rest(&mut self, mut orders: bool) -> Next {
+        if !orders && !self.worker.has_deferred() {
+            return Next::Turn;
         }
-        timeout
+        let end = Instant::now() + SLICE;
+        loop {
+            let now = Instant::now();
+            let handshakes = self.worker.handle_deferred(now);
+            if orders {
+                match self.take_order(now) {
+                    Taken::Order => {}
+                    Taken::Nothing => orders = false,
+                    Taken::Stop => {
+                        self.send_ready(now);
+                        return Next::End;
+                    }
+                }
+            }
+            if !(handshakes || orders) || now >= end {
+                break;
+            }
+        }
+        self.backlog.orders = orders;
+        self.send_ready(Instant::now());
+        Next::Turn
     }
 
     /// Takes in what other workers told. Between reading the socket and looking at what was read: an owner tells
@@ -232,20 +281,20 @@ impl WorkerThread {
         }
     }
 
-    /// Feeds what the socket gave, and passes on what is others'.
-    fn take_in(&mut self, now: Instant) {
+    /// Feeds some of what the socket gave, and passes on what is others'. Returns whether there is more.
+    fn take_in(&mut self, now: Instant) -> bool {
         let (worker, handover) = (&mut self.worker, &mut self.handover);
-        self.socket.drain(&mut self.received, |tuple, datagram| {
+        self.socket.drain(&mut self.received, AT_ONCE, |tuple, datagram| {
             if let Some(foreign) = worker.handle_datagram(now, tuple, datagram) {
                 handover.pass_on(foreign, tuple, datagram);
             }
-        });
+        })
     }
 
-    /// Feeds what other workers passed on.
+    /// Feeds some of what other workers passed on.
     fn take_over(&mut self, now: Instant) {
         let worker = &mut self.worker;
-        self.backlog.handed_over = self.handover.take_over(HANDED_OVER_PER_TURN, |via, tuple, datagram| {
+        self.backlog.handed_over = self.handover.take_over(AT_ONCE, |via, tuple, datagram| {
             worker.handle_handed_over(now, via, tuple, datagram);
         });
     }
@@ -258,44 +307,45 @@ impl WorkerThread {
         self.handover.wake_others();
     }
 
-    fn take_orders(&mut self, now: Instant) -> Next {
-        for _ in 0..ORDERS_PER_TURN {
-            match self.orders.try_recv() {
-                Ok(Order::Command(command)) => self.worker.handle_command(now, command),
-                Ok(Order::Snapshot(answer)) => {
-                    // Whoever asked may have gone.
-                    answer.send(self.snapshot()).ok();
-                }
-                Ok(Order::Stop) => return Next::End,
-                Err(_) => {
-                    self.backlog.orders = false;
-                    return Next::Turn;
-                }
+    fn take_order(&mut self, now: Instant) -> Taken {
+        match self.orders.try_recv() {
+            Ok(Order::Command(command)) => self.worker.handle_command(now, command),
+            Ok(Order::Snapshot(answer)) => {
+                // Whoever asked may have gone.
+                answer.send(self.snapshot()).ok();
             }
+            Ok(Order::Stop) => return Taken::Stop,
+            Err(_) => return Taken::Nothing,
         }
-        self.backlog.orders = true;
-        Next::Turn
+        Taken::Order
     }
 
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             core: self.worker.stats(),
             udp: self.socket.stats(),
+            egress: self.egress.stats(),
             handover: self.handover.stats(),
             ..self.stats
         }
     }
 
-    /// Sends run after run until the worker has no more or the send buffer is full.
+    /// Sends run after run until the worker has no more.
     fn send_ready(&mut self, now: Instant) {
-        loop {
-            let next =
-                self.blocked.take().or_else(|| self.worker.poll_transmit(now, &mut self.out).map(Run::new));
-            let Some(mut run) = next else { return };
-            if self.socket.send(now, &mut run, &self.out) == Progress::Blocked {
-                self.blocked = Some(run);
-                return;
-            }
+        self.tell_others();
+        while let Some(transmit) = self.worker.poll_transmit(now, &mut self.out) {
+            self.egress.send(now, &mut self.socket, transmit, &self.out[..transmit.len]);
+        }
+        // A transport is forgotten once its last datagram has left.
+        self.tell_others();
+    }
+
+    /// Sends what had to wait, if there may be room again.
+    fn resume(&mut self, writable: bool) {
+        let Some(halt) = self.egress.halt() else { return };
+        let now = Instant::now();
+        if halt.is_over(now, writable) {
+            self.egress.resume(now, &mut self.socket);
         }
     }
 
@@ -324,15 +374,19 @@ impl WorkerThread {
     }
 }
 
-/// How soon a turn tries again what found no room: longer than it takes a send buffer or a channel to move on,
-/// shorter than a frame of sound.
+/// The thread wakes up for timers at most this often: a thousand rooms have tens of thousands of deadlines a second,
+/// and what is due in the same millisecond is done at once.
+const TICK: Duration = Duration::from_millis(1);
+
+/// How soon to try again to get rid of events: longer than a channel takes to move on, shorter than a frame of sound.
 const RETRY: Duration = Duration::from_millis(5);
 
-/// A command costs up to ~100 us (a new transport), a turn should stay below ~5 ms.
-const ORDERS_PER_TURN: usize = 32;
+/// Datagrams fed before what follows from them leaves: as many as make the longest run to each receiver.
+const AT_ONCE: usize = MAX_RUN;
 
-/// As many datagrams as one read of the socket gives where there is no GRO to join them, several times over.
-const HANDED_OVER_PER_TURN: usize = 256;
+/// How long packets may wait for what is not media, besides the last piece of it: a datagram of a handshake or a
+/// command take up to a quarter of a millisecond. The promise is 1 ms.
+const SLICE: Duration = Duration::from_micros(250);
 
 /// Ends the process where the thread that holds it panics.
 struct AbortOnPanic;

@@ -173,6 +173,8 @@ pub enum Refusal {
     StunUnauthentic,
     /// DTLS that does not parse, or does not fit the state of the handshake.
     Dtls,
+    /// DTLS while more than enough of it waits already.
+    DtlsTooMany,
     /// SRTP or SRTCP before the handshake is done.
     SrtpTooEarly,
     /// SRTP or SRTCP too short to be one.
@@ -195,7 +197,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unrecognised,
         Self::Oversized,
         Self::UnknownTuple,
@@ -203,6 +205,7 @@ impl Refusal {
         Self::StunMalformed,
         Self::StunUnauthentic,
         Self::Dtls,
+        Self::DtlsTooMany,
         Self::SrtpTooEarly,
         Self::SrtpMalformed,
         Self::SrtpUnauthentic,
@@ -224,6 +227,7 @@ impl Refusal {
             Self::StunMalformed => "stun_malformed",
             Self::StunUnauthentic => "stun_unauthentic",
             Self::Dtls => "dtls",
+            Self::DtlsTooMany => "dtls_too_many",
             Self::SrtpTooEarly => "srtp_too_early",
             Self::SrtpMalformed => "srtp_malformed",
             Self::SrtpUnauthentic => "srtp_unauthentic",

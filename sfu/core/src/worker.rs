@@ -1,8 +1,8 @@
 //! One worker: whole rooms with their transports, on one thread. A packet's path is this file.
 //!
 //! A worker owns no socket and reads no clock. Feed it datagrams, commands and time; after each, drain
-//! [`Worker::poll_transmit`] and [`Worker::poll_event`] until `None`, then wait until
-//! [`Worker::poll_timeout`]. It routes: transports open and seal ([`crate::transport`]), rooms decide
+//! [`Worker::poll_transmit`] and [`Worker::poll_event`] until `None`; once nothing is left to feed it, do the
+//! same with [`Worker::handle_deferred`], then wait until [`Worker::poll_timeout`]. It routes: transports open and seal ([`crate::transport`]), rooms decide
 //! ([`crate::room`]); neither knows the other.
 //!
 //! Several workers may share a port. Each gets datagrams of the others' clients, which
@@ -12,6 +12,7 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod commands;
+mod deferred;
 mod elsewhere;
 mod foreign;
 mod people;
@@ -32,10 +33,12 @@ use crate::timers::Deadlines;
 use crate::transport::demux::{self, Class};
 use crate::transport::{Transport, TransportConfig, TransportEvent};
 use crate::units::{MAX_DATAGRAM_IN, MAX_DATAGRAM_OUT, RoomId};
+use deferred::Deferred;
 use routes::{Names, Routes};
 use slots::{Busy, Slots};
 
 pub use self::foreign::{Foreign, MAX_WORKERS, News, Notice, WorkerIndex};
+pub use crate::room::Priority;
 pub use crate::transport::Tuple;
 
 /// What every transport and room of a worker shares.
@@ -63,6 +66,8 @@ pub struct Transmit {
     pub len: usize,
     /// Size of each datagram of a run, the last of which may be shorter. `None`: a single datagram.
     pub segment: Option<usize>,
+    /// How urgent the most urgent of them is. Handshakes and feedback are as urgent as sound.
+    pub priority: Priority,
 }
 
 /// Most datagrams in one run. Linux sends at most 64 segments a call; from 16 on the gain is small.
@@ -87,6 +92,7 @@ pub struct Worker {
     room_deadlines: Deadlines,
     busy_transports: Busy,
     busy_rooms: Busy,
+    deferred: Deferred,
     events: VecDeque<Event>,
     stats: WorkerStats,
     refused: Refusals,
@@ -128,6 +134,7 @@ impl Worker {
             room_deadlines: Deadlines::default(),
             busy_transports: Busy::default(),
             busy_rooms: Busy::default(),
+            deferred: Deferred::default(),
             events: VecDeque::new(),
             stats: WorkerStats::default(),
             refused: Refusals::default(),
@@ -237,7 +244,7 @@ impl Worker {
             Class::Rtp => self.handle_rtp(now, tuple, datagram),
             Class::Rtcp => self.handle_rtcp(now, tuple, datagram),
             Class::Stun => self.handle_stun(now, tuple, via, datagram),
-            Class::Dtls => self.handle_dtls(now, tuple, datagram),
+            Class::Dtls => self.defer_dtls(tuple, datagram),
             Class::Unknown(_) => Err(Refusal::Unrecognised),
         }
     }
@@ -276,13 +283,6 @@ impl Worker {
         Ok(outcome?)
     }
 
-    fn handle_dtls(&mut self, now: Instant, tuple: Tuple, datagram: &[u8]) -> Result<(), Refusal> {
-        let key = self.routes.by_tuple(&tuple).ok_or(Refusal::UnknownTuple)?;
-        let outcome = self.transports[key].transport.handle_dtls(now, tuple, datagram);
-        self.settle_transport(now, key);
-        Ok(outcome?)
-    }
-
     #[inline]
     fn member_at(&mut self, tuple: &Tuple) -> Result<(&mut Member, Place), Refusal> {
         let key = self.routes.by_tuple(tuple).ok_or(Refusal::UnknownTuple)?;
@@ -297,7 +297,7 @@ impl Worker {
         while let Some(key) = self.busy_transports.first() {
             if let Some(member) = self.transports.get_mut(key) {
                 if let Some((tuple, len)) = member.transport.poll_transmit(out) {
-                    return Some(Transmit { tuple, len, segment: None });
+                    return Some(Transmit { tuple, len, segment: None, priority: Priority::Audio });
                 }
                 if member.place.is_none() {
                     self.drop_transport(key);
@@ -438,6 +438,8 @@ fn fill_run(
             len += sealed;
             last = next;
         }
-        return Some(Transmit { tuple, len, segment: (len > segment).then_some(segment) });
+        // The pacer gives the most urgent first.
+        let priority = first.priority;
+        return Some(Transmit { tuple, len, segment: (len > segment).then_some(segment), priority });
     }
 }

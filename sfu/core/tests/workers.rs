@@ -58,6 +58,7 @@ impl Port {
             Some(Foreign::Bound(to) | Foreign::Claimed(to)) => {
                 assert_eq!(to, OWNER);
                 self.owner.handle_handed_over(self.now, RECEIVING, tuple, &mut datagram);
+                while self.owner.handle_deferred(self.now) {}
             }
             None => {}
         }

@@ -139,9 +139,20 @@ const FAMILIES: &[Family] = &[
     counter("lectern_sfu_send_calls_total", "System calls that sent a run of datagrams.", |at| {
         at.edge.udp.send_calls
     }),
-    counter("lectern_sfu_send_blocked_total", "Times that the socket's send buffer was full.", |at| {
-        at.edge.udp.send_blocked
+    counter(
+        "lectern_sfu_send_blocked_total",
+        "Times that the kernel had no room for what was to leave.",
+        |at| at.edge.udp.send_blocked,
+    ),
+    counter("lectern_sfu_send_waited_runs_total", "Runs that waited for room in the kernel.", |at| {
+        at.edge.egress.runs_waited
     }),
+    counters(
+        "lectern_sfu_send_queue_dropped_total",
+        "Datagrams dropped because too much waited for room in the kernel.",
+        "kind",
+        |at| vec![("sound", at.edge.egress.dropped_sound), ("picture", at.edge.egress.dropped_pictures)],
+    ),
     counter("lectern_sfu_send_dropped_total", "Datagrams that the kernel refused to send.", |at| {
         at.edge.udp.send_dropped
     }),

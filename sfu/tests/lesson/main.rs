@@ -186,16 +186,27 @@ async fn a_lesson_survives_a_flood_of_nonsense(workers: usize) {
     eventually("sound", async || lesson.class.voice().len() > 10).await;
 
     let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-    let before = *lesson.class.voice().last().unwrap();
-    for i in 0..20_000_u32 {
-        let datagram = [(i % 256) as u8; 64];
-        // A full socket buffer is the sender's affair.
-        stranger.send_to(&datagram, lesson.sfu.udp).ok();
-        if i % 256 == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    let to = lesson.sfu.udp;
+    let flood = tokio::spawn(async move {
+        for i in 0_u32.. {
+            let datagram = [(i % 256) as u8; 64];
+            // A full socket buffer is the sender's affair.
+            stranger.send_to(&datagram, to).ok();
+            if i % 256 == 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
         }
-    }
-    eventually("more sound", async || lesson.class.voice().range(before..).count() > 50).await;
+    });
+    let nonsense = async || metric(&lesson.sfu, "lectern_sfu_refused_datagrams_total", None).await;
+    // Timers send reports.
+    let reports = async || metric(&lesson.sfu, "lectern_sfu_rtcp_sent_total", None).await;
+    let (heard, reported) = (*lesson.class.voice().last().unwrap(), reports().await);
+    eventually("sound, reports and nonsense at once", async || {
+        let heard = lesson.class.voice().range(heard..).count();
+        heard > 50 && reports().await > reported + 4 && nonsense().await > 20_000
+    })
+    .await;
+    flood.abort();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::link::{Queued, Turn};
 use super::room::{ParticipantKey, Room};
 use super::subscription::{DownKey, Subscription};
+use crate::cc::pacer::{Entry, Priority};
 use crate::track::StreamKey;
 
 /// What a plaintext is.
@@ -23,6 +24,8 @@ pub struct Outgoing {
     pub to: ParticipantKey,
     /// What it is.
     pub kind: PacketKind,
+    /// How urgent it is; reports and feedback are as urgent as sound.
+    pub priority: Priority,
     /// Bytes written.
     pub len: usize,
 }
@@ -45,8 +48,8 @@ impl Room {
     /// one that does not stays queued.
     pub fn poll_packet(&mut self, now: Instant, fit: Option<Fit>, out: &mut [u8]) -> Option<Outgoing> {
         if let Some(Fit { to, max_len }) = fit {
-            let len = self.depart(now, to, max_len, out)?;
-            return Some(Outgoing { to, kind: PacketKind::Rtp, len });
+            let (priority, len) = self.depart(now, to, max_len, out)?;
+            return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len });
         }
         self.poll_rtcp(now, out).or_else(|| self.poll_rtp(now, out))
     }
@@ -57,7 +60,7 @@ impl Room {
             let len = self.write_rtcp(now, to, &mut out[..room]);
             if len > 0 {
                 self.stats.rtcp_out += 1;
-                return Some(Outgoing { to, kind: PacketKind::Rtcp, len });
+                return Some(Outgoing { to, kind: PacketKind::Rtcp, priority: Priority::Audio, len });
             }
             self.reporting.pop_front();
             if let Some(participant) = self.participants.get_mut(to) {
@@ -69,8 +72,8 @@ impl Room {
 
     fn poll_rtp(&mut self, now: Instant, out: &mut [u8]) -> Option<Outgoing> {
         while let Some(&to) = self.ready.front() {
-            if let Some(len) = self.depart(now, to, usize::MAX, out) {
-                return Some(Outgoing { to, kind: PacketKind::Rtp, len });
+            if let Some((priority, len)) = self.depart(now, to, usize::MAX, out) {
+                return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len });
             }
             self.ready.pop_front();
             let Some(participant) = self.participants.get_mut(to) else { continue };
@@ -85,9 +88,15 @@ impl Room {
     }
 
     /// Writes a participant's next packet. What can no longer leave is dropped on the way to it.
-    fn depart(&mut self, now: Instant, to: ParticipantKey, max_len: usize, out: &mut [u8]) -> Option<usize> {
+    fn depart(
+        &mut self,
+        now: Instant,
+        to: ParticipantKey,
+        max_len: usize,
+        out: &mut [u8],
+    ) -> Option<(Priority, usize)> {
         loop {
-            let item = self.participants.get(to)?.link.pacer.peek(now)?.item;
+            let &Entry { priority, item, .. } = self.participants.get(to)?.link.pacer.peek(now)?;
             if max_len < out.len() && self.len_of(item).is_some_and(|len| len > max_len) {
                 return None;
             }
@@ -99,7 +108,7 @@ impl Room {
             if let Some(len) = written {
                 self.stats.packets_out += 1;
                 self.stats.bytes_out += len as u64;
-                return Some(len);
+                return Some((priority, len));
             }
         }
     }

@@ -25,6 +25,7 @@ mod speaker;
 mod streams;
 mod subscription;
 
+pub use crate::cc::pacer::Priority;
 pub use egress::{Fit, Outgoing, PacketKind};
 #[cfg(feature = "sim")]
 pub use fuzz::fuzz;

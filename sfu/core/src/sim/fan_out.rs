@@ -143,7 +143,8 @@ impl FanOut {
             worker.handle_timeout(packet.at);
         }
         take_in(packet.at, worker, neighbour.as_mut(), tuple, &mut packet.datagram);
-        while let Some(Transmit { tuple, len, segment }) = worker.poll_transmit(packet.at, &mut self.out) {
+        while let Some(Transmit { tuple, len, segment, .. }) = worker.poll_transmit(packet.at, &mut self.out)
+        {
             let to = clients.iter().position(|client| client.address() == tuple.remote);
             for datagram in self.out[..len].chunks(segment.unwrap_or(len)) {
                 to.into_iter().for_each(|to| left(to, datagram));

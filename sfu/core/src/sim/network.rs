@@ -125,6 +125,7 @@ impl Network {
     pub fn inject(&mut self, from: SocketAddr, datagram: &[u8]) {
         let tuple = Tuple { local: SERVER, remote: from };
         take_in(self.now, &mut self.worker, self.neighbour.as_mut(), tuple, &mut datagram.to_vec());
+        while self.worker.handle_deferred(self.now) {}
         self.drain();
     }
 
@@ -166,6 +167,7 @@ impl Network {
                 link.up.send(self.now, &datagram);
             }
         }
+        while self.worker.handle_deferred(self.now) {}
         if self.worker.poll_timeout().is_some_and(|due| due <= self.now) {
             self.worker.handle_timeout(self.now);
         }
@@ -173,7 +175,8 @@ impl Network {
     }
 
     fn drain(&mut self) {
-        while let Some(Transmit { tuple, len, segment }) = self.worker.poll_transmit(self.now, &mut self.out)
+        while let Some(Transmit { tuple, len, segment, .. }) =
+            self.worker.poll_transmit(self.now, &mut self.out)
         {
             let receiver = self.clients.iter().position(|client| client.address() == tuple.remote);
             let Some(receiver) = receiver else { continue };

@@ -2,6 +2,7 @@
 
 pub mod counting;
 pub mod forward;
+pub mod gate;
 pub mod limit;
 pub mod memory;
 

@@ -60,6 +60,7 @@ fn inputs(now: Instant, up: &UpTrack) -> ArrayVec<EncodingInput, MAX_ENCODINGS> 
         active: encoding.active(now),
         size: encoding.size(),
         fps: encoding.fps(),
+        ..EncodingInput::default()
     });
     input.collect()
 }

@@ -1,8 +1,6 @@
-//! Which layer of each track a receiver gets. Pure functions: what there is and what is wished in, a choice out.
-//!
-//! For now every link is taken to carry what its receiver wishes: budgets and roles are not looked at.
+//! What a receiver has use for: the highest layer that is worth sending to it.
 
-use crate::units::{Size, Wish};
+use crate::units::{Bitrate, Size, Wish};
 
 /// Highest index of a temporal layer (RFC 7741 §4.2: two bits).
 pub const MAX_TID: u8 = 3;
@@ -16,6 +14,8 @@ pub struct EncodingInput {
     pub size: Option<Size>,
     /// Frames a second of each temporal layer alone; all zero where that is not known.
     pub fps: [u16; MAX_TID as usize + 1],
+    /// What each temporal layer alone takes on the wire; all zero where that is not known.
+    pub rates: [Bitrate; MAX_TID as usize + 1],
 }
 
 /// What a receiver is to get.
@@ -69,7 +69,13 @@ mod tests {
     fn encodings(heights: &[(bool, u16)]) -> Vec<EncodingInput> {
         let fps = [8, 7, 15, 0];
         let known = |height: u16| (height > 0).then_some(landscape(height));
-        heights.iter().map(|&(active, height)| EncodingInput { active, size: known(height), fps }).collect()
+        let input = |&(active, height): &(bool, u16)| EncodingInput {
+            active,
+            size: known(height),
+            fps,
+            ..EncodingInput::default()
+        };
+        heights.iter().map(input).collect()
     }
 
     fn landscape(height: u16) -> Size {

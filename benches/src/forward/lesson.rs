@@ -195,7 +195,8 @@ impl Lesson {
     fn begin(&mut self) -> anyhow::Result<()> {
         let (mut frames, mut reported) = (0, false);
         while frames < WARM_UP {
-            self.fill(1)?;
+            // The longest runs, for which queues grow.
+            self.fill(self.setup.shape.forwarded())?;
             self.forward()?;
             frames += self.frames;
             if frames >= FRAMES_TO_BEGIN as usize && !reported {

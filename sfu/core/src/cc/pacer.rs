@@ -75,9 +75,13 @@ pub struct Pacer<T> {
     config: PacerConfig,
     /// In the order of [`Priority::ALL`]. They grow to their limit and stay: no allocation in the long run.
     classes: [VecDeque<Entry<T>>; Priority::ALL.len()],
-    displaced: [u64; Priority::ALL.len()],
-    queued_bytes: usize,
+    /// Which of them are not empty, as bits.
+    occupied: u8,
     bucket: Bucket,
+    /// What the bucket may hold before a packet leaves: the burst.
+    brim: u64,
+    queued_bytes: usize,
+    displaced: [u64; Priority::ALL.len()],
 }
 
 impl<T> Pacer<T> {
@@ -86,22 +90,26 @@ impl<T> Pacer<T> {
         Self {
             config,
             classes: Default::default(),
-            displaced: [0; Priority::ALL.len()],
-            queued_bytes: 0,
+            occupied: 0,
             bucket: Bucket { level: 0, at: now },
+            brim: nanobits(config.rate, config.burst),
+            queued_bytes: 0,
+            displaced: [0; Priority::ALL.len()],
         }
     }
 
     /// Changes how fast the bucket drains from `now` on. At [`Bitrate::ZERO`] nothing leaves but audio.
     pub fn set_rate(&mut self, now: Instant, rate: Bitrate) {
-        self.bucket.advance(now, self.config.rate);
-        self.bucket.add(0, rate);
+        let level = self.bucket.level_at(now, self.config.rate);
+        self.bucket.set(now, level, 0, rate);
         self.config.rate = rate;
+        self.brim = nanobits(rate, self.config.burst);
     }
 
     /// Changes how much of the rate's time may leave at once.
     pub fn set_burst(&mut self, burst: Duration) {
         self.config.burst = burst;
+        self.brim = nanobits(self.config.rate, burst);
     }
 
     /// Queues a packet behind those of its class.
@@ -110,6 +118,7 @@ impl<T> Pacer<T> {
         let class = &mut self.classes[priority as usize];
         let oldest = if class.len() >= self.config.class_limit { class.pop_front() } else { None };
         class.push_back(Entry { priority, size, queued_at: now, item });
+        self.occupied |= 1 << priority as u8;
         self.queued_bytes += size;
         let Some(oldest) = oldest else { return Pushed::Queued };
         self.queued_bytes -= oldest.size;
@@ -120,26 +129,49 @@ impl<T> Pacer<T> {
     /// The packet that would leave at `now`; `None` where nothing waits or what waits has to.
     #[inline]
     pub fn peek(&self, now: Instant) -> Option<&Entry<T>> {
-        let entry = self.classes.iter().find_map(VecDeque::front)?;
-        let rate = self.config.rate;
-        let room = || self.bucket.level_at(now, rate) <= nanobits(rate, self.config.burst);
-        (entry.priority == Priority::Audio || (rate > Bitrate::ZERO && room())).then_some(entry)
+        let entry = self.first()?;
+        self.level_to_leave(now, entry.priority).map(|_| entry)
     }
 
     /// Takes the packet that [`peek`](Self::peek) shows, and charges the bucket for it.
     #[inline]
     pub fn pop(&mut self, now: Instant) -> Option<Entry<T>> {
-        let priority = self.peek(now)?.priority;
-        let entry = self.classes[priority as usize].pop_front()?;
+        self.pop_within(now, usize::MAX)
+    }
+
+    /// The same, unless its size is above `max_size`: then it stays.
+    #[inline]
+    pub fn pop_within(&mut self, now: Instant, max_size: usize) -> Option<Entry<T>> {
+        let entry = self.first().filter(|entry| entry.size <= max_size)?;
+        let level = self.level_to_leave(now, entry.priority)?;
+        let class = entry.priority as usize;
+        let entry = self.classes[class].pop_front()?;
+        if self.classes[class].is_empty() {
+            self.occupied &= !(1 << class);
+        }
         self.queued_bytes -= entry.size;
-        self.bucket.advance(now, self.config.rate);
-        self.bucket.add(entry.size, self.config.rate);
+        let packet = nanobits_of(entry.size);
+        self.bucket.set(now, level.saturating_add(packet), packet, self.config.rate);
         Some(entry)
+    }
+
+    /// The first of those that wait.
+    #[inline]
+    fn first(&self) -> Option<&Entry<T>> {
+        self.classes.get(self.occupied.trailing_zeros() as usize)?.front()
+    }
+
+    /// What the bucket holds, if a packet of that class may leave.
+    #[inline]
+    fn level_to_leave(&self, now: Instant, priority: Priority) -> Option<u64> {
+        let rate = self.config.rate;
+        let level = self.bucket.level_at(now, rate);
+        (priority == Priority::Audio || rate > Bitrate::ZERO && level <= self.brim).then_some(level)
     }
 
     /// Drops the packets that `keep` says no to: those of a track that ended, or a layer that was left.
     pub fn retain(&mut self, mut keep: impl FnMut(&Entry<T>) -> bool) {
-        for class in &mut self.classes {
+        for (index, class) in self.classes.iter_mut().enumerate() {
             class.retain(|entry| {
                 let kept = keep(entry);
                 if !kept {
@@ -147,6 +179,7 @@ impl<T> Pacer<T> {
                 }
                 kept
             });
+            self.occupied &= !(u8::from(class.is_empty()) << index);
         }
     }
 
@@ -154,13 +187,12 @@ impl<T> Pacer<T> {
     /// at the present rate.
     #[inline]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let entry = self.classes.iter().find_map(VecDeque::front)?;
+        let entry = self.first()?;
         if entry.priority == Priority::Audio {
             return Some(entry.queued_at);
         }
-        let burst = nanobits(self.config.rate, self.config.burst);
         let rate = Some(self.config.rate.as_bps()).filter(|&bps| bps > 0)?;
-        let wait = self.bucket.level.saturating_sub(burst).div_ceil(rate);
+        let wait = self.bucket.level.saturating_sub(self.brim).div_ceil(rate);
         Some(entry.queued_at.max(self.bucket.at + Duration::from_nanos(wait)))
     }
 
@@ -177,7 +209,7 @@ impl<T> Pacer<T> {
     /// Whether nothing waits.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.classes.iter().all(VecDeque::is_empty)
+        self.occupied == 0
     }
 
     /// How many packets of a class were ever displaced.
@@ -199,29 +231,34 @@ impl Bucket {
 
     #[inline]
     fn level_at(&self, now: Instant, rate: Bitrate) -> u64 {
+        // Nothing drains while a run leaves.
+        if now <= self.at {
+            return self.level;
+        }
         self.level.saturating_sub(nanobits(rate, now.saturating_duration_since(self.at)))
     }
 
+    /// Holds so much now, its last packet among it; what else is above the brim flows off.
     #[inline]
-    fn advance(&mut self, now: Instant, rate: Bitrate) {
-        self.level = self.level_at(now, rate);
+    fn set(&mut self, now: Instant, level: u64, packet: u64, rate: Bitrate) {
+        self.level = level.min(nanobits(rate, Self::MAX_LEVEL).max(packet));
         self.at = self.at.max(now);
     }
-
-    /// Puts a packet in, and lets what is above the brim flow off.
-    #[inline]
-    fn add(&mut self, bytes: usize, rate: Bitrate) {
-        let packet = (bytes as u64).saturating_mul(8 * 1_000_000_000);
-        let full = nanobits(rate, Self::MAX_LEVEL).max(packet);
-        self.level = self.level.saturating_add(packet).min(full);
-    }
 }
+
+const NANOS: u64 = 1_000_000_000;
 
 /// What a rate carries in a span.
 #[inline]
 fn nanobits(rate: Bitrate, span: Duration) -> u64 {
-    let nanos = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+    let nanos = span.as_secs().saturating_mul(NANOS).saturating_add(span.subsec_nanos().into());
     rate.as_bps().saturating_mul(nanos)
+}
+
+/// What a packet of so many bytes is.
+#[inline]
+fn nanobits_of(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(8 * NANOS)
 }
 
 #[cfg(test)]

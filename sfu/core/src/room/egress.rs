@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::link::{Queued, Turn};
+use super::link::{Queued, Turn, WIRE_OVERHEAD};
 use super::room::{ParticipantKey, Room};
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::{Entry, Priority};
@@ -48,6 +48,8 @@ impl Room {
     /// one that does not stays queued.
     pub fn poll_packet(&mut self, now: Instant, fit: Option<Fit>, out: &mut [u8]) -> Option<Outgoing> {
         if let Some(Fit { to, max_len }) = fit {
+            // Its turn has ended where nothing waits any more.
+            self.ready.front().filter(|&&first| first == to)?;
             let (priority, len) = self.depart(now, to, max_len, out)?;
             return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len });
         }
@@ -75,6 +77,10 @@ impl Room {
             if let Some((priority, len)) = self.depart(now, to, usize::MAX, out) {
                 return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len });
             }
+            // Its turn has ended, unless what waits has to.
+            if self.ready.front() != Some(&to) {
+                continue;
+            }
             self.ready.pop_front();
             let Some(participant) = self.participants.get_mut(to) else { continue };
             participant.link.turn = if participant.link.pacer.is_empty() {
@@ -87,7 +93,8 @@ impl Room {
         None
     }
 
-    /// Writes a participant's next packet. What can no longer leave is dropped on the way to it.
+    /// Writes the next packet of the participant whose turn it is, which ends with its last one. What can no longer
+    /// leave is dropped on the way to it.
     fn depart(
         &mut self,
         now: Instant,
@@ -95,38 +102,24 @@ impl Room {
         max_len: usize,
         out: &mut [u8],
     ) -> Option<(Priority, usize)> {
+        // A queued packet is at most as long as it was when it was queued: its m-line is named or no longer is.
+        let max_size = max_len.saturating_add(WIRE_OVERHEAD);
         loop {
-            let &Entry { priority, item, .. } = self.participants.get(to)?.link.pacer.peek(now)?;
-            if max_len < out.len() && self.len_of(item).is_some_and(|len| len > max_len) {
-                return None;
+            let link = &mut self.participants.get_mut(to)?.link;
+            let Entry { priority, item, .. } = link.pacer.pop_within(now, max_size)?;
+            if link.pacer.is_empty() {
+                link.turn = Turn::Idle;
+                self.ready.pop_front();
             }
-            self.participants[to].link.pacer.pop(now);
             let written = match item {
                 Queued::Media { down, stream, seq } => self.write_media(now, down, stream, seq, out),
                 Queued::Again { down, seq } => self.write_again(now, down, seq, out),
             };
             if let Some(len) = written {
+                debug_assert!(len <= max_len, "it was let out because it fits");
                 self.stats.packets_out += 1;
                 self.stats.bytes_out += len as u64;
                 return Some((priority, len));
-            }
-        }
-    }
-
-    /// Exact length of a queued packet, `None` where it is gone.
-    fn len_of(&self, item: Queued) -> Option<usize> {
-        match item {
-            Queued::Media { down, stream, seq } => {
-                let Subscription { down, track, .. } = self.downs.get(down)?;
-                let (facts, payload) = self.tracks[*track].up.packet(stream, seq)?;
-                Some(down.packet_len(facts, payload.len()))
-            }
-            Queued::Again { down, seq } => {
-                let Subscription { down, track, .. } = self.downs.get(down)?;
-                let departure = down.departure(seq)?;
-                let (facts, payload) =
-                    self.tracks[*track].up.packet(departure.stream, departure.source_seq)?;
-                Some(down.resent_len(&departure, facts, payload.len()))
             }
         }
     }
@@ -148,7 +141,8 @@ impl Room {
             self.give_up(now, key, stream, seq);
             return None;
         };
-        let mut moment = self.participants[*to].link.moment(now);
+        let send_time = self.clock.at(now);
+        let mut moment = self.participants[*to].link.moment(now, send_time);
         let written = down.depart(&mut moment, stream, packet, out);
         if written.is_none() {
             self.stats.dropped_unsendable += 1;
@@ -164,7 +158,8 @@ impl Room {
         };
         let written = down.departure(seq).and_then(|departure| {
             let packet = self.tracks[*track].up.packet(departure.stream, departure.source_seq)?;
-            let mut moment = self.participants[*to].link.moment(now);
+            let send_time = self.clock.at(now);
+            let mut moment = self.participants[*to].link.moment(now, send_time);
             down.depart_again(&mut moment, &departure, packet, out)
         });
         match written {

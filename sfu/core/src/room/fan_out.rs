@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::link::{Queued, Turn};
+use super::link::{Queued, Turn, WIRE_OVERHEAD};
 use super::room::{ParticipantKey, Room, TrackKey};
 use super::streams;
 use super::subscription::{DownKey, Subscription};
@@ -158,6 +158,3 @@ impl Room {
         self.settle_layers(now, track);
     }
 }
-
-/// IPv4, UDP and the longest SRTP tag: what a packet costs besides itself.
-const WIRE_OVERHEAD: usize = 20 + 8 + 16;

@@ -29,6 +29,9 @@ pub(super) enum Turn {
     Waiting,
 }
 
+/// IPv4, UDP and the longest SRTP tag: what a packet costs besides itself.
+pub(super) const WIRE_OVERHEAD: usize = 20 + 8 + 16;
+
 /// One receiver's link.
 pub(super) struct Link {
     pub(super) pacer: Pacer<Queued>,
@@ -36,18 +39,41 @@ pub(super) struct Link {
     /// The last round trip measured.
     pub(super) rtt: Option<Duration>,
     transport_seq: u16,
-    epoch: Instant,
 }
 
 impl Link {
     pub(super) fn new(now: Instant, pacer: PacerConfig) -> Self {
-        Self { pacer: Pacer::new(pacer, now), turn: Turn::Idle, rtt: None, transport_seq: 0, epoch: now }
+        Self { pacer: Pacer::new(pacer, now), turn: Turn::Idle, rtt: None, transport_seq: 0 }
     }
 
     /// What a packet that leaves now is stamped with.
     #[inline]
-    pub(super) fn moment(&mut self, now: Instant) -> Moment<'_> {
-        let send_time = AbsSendTime::from_duration(now.saturating_duration_since(self.epoch));
+    pub(super) fn moment(&mut self, now: Instant, send_time: AbsSendTime) -> Moment<'_> {
         Moment { now, send_time, transport_seq: &mut self.transport_seq }
+    }
+}
+
+/// The time as header extensions say it, worked out once for all packets of a turn.
+#[derive(Default)]
+pub(super) struct SendClock {
+    /// Where it counts from: only differences matter.
+    epoch: Option<Instant>,
+    last: Option<(Instant, AbsSendTime)>,
+}
+
+impl SendClock {
+    #[inline]
+    pub(super) fn at(&mut self, now: Instant) -> AbsSendTime {
+        match self.last {
+            Some((at, time)) if at == now => time,
+            _ => self.look(now),
+        }
+    }
+
+    fn look(&mut self, now: Instant) -> AbsSendTime {
+        let epoch = *self.epoch.get_or_insert(now);
+        let time = AbsSendTime::from_duration(now.saturating_duration_since(epoch));
+        self.last = Some((now, time));
+        time
     }
 }

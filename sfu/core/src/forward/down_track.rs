@@ -197,7 +197,7 @@ impl DownTrack {
     ) -> Option<usize> {
         let (facts, payload) = packet;
         let codec = *self.codec(facts.codec)?;
-        if self.packet_len(facts, payload.len()) > out.len() {
+        if MAX_HEADER_LEN + payload.len() > out.len() && self.packet_len(facts, payload.len()) > out.len() {
             return None;
         }
         let Numbered { seq, offsets } = self.rewriter.number(stream, facts.seq)?;
@@ -369,25 +369,21 @@ impl DownTrack {
         out: &mut [u8],
     ) -> Option<usize> {
         let mut writer = HeaderWriter::new(out, header)?;
-        let mut extension = |extension, value: &[u8]| {
-            if let Some(id) = self.params.extensions.id(extension) {
-                writer.extension(id, value);
-            }
-        };
-        if stamps.mid {
-            extension(Extension::Mid, self.params.mid.as_bytes());
+        let id = |extension| self.params.extensions.id(extension);
+        if let (true, Some(id)) = (stamps.mid, id(Extension::Mid)) {
+            writer.extension(id, self.params.mid.as_bytes());
         }
-        if let Some(level) = facts.audio_level {
-            extension(Extension::AudioLevel, &level.to_bytes());
+        if let (Some(level), Some(id)) = (facts.audio_level, id(Extension::AudioLevel)) {
+            writer.value(id, level.to_bytes());
         }
-        if let Some(orientation) = facts.orientation {
-            extension(Extension::VideoOrientation, &orientation.to_bytes());
+        if let (Some(orientation), Some(id)) = (facts.orientation, id(Extension::VideoOrientation)) {
+            writer.value(id, orientation.to_bytes());
         }
-        if let Some(time) = stamps.send_time {
-            extension(Extension::AbsSendTime, &time.to_bytes());
+        if let (Some(time), Some(id)) = (stamps.send_time, id(Extension::AbsSendTime)) {
+            writer.value(id, time.to_bytes());
         }
-        if let Some(seq) = stamps.transport_cc {
-            extension(Extension::TransportCc, &seq.to_be_bytes());
+        if let (Some(seq), Some(id)) = (stamps.transport_cc, id(Extension::TransportCc)) {
+            writer.value(id, seq.to_be_bytes());
         }
         let mut at = writer.finish();
         if let Some(original) = original {
@@ -404,6 +400,10 @@ impl DownTrack {
         Some(at + payload.len())
     }
 }
+
+/// No header that we write is longer: each extension with a byte in front, the longest name among them.
+const MAX_HEADER_LEN: usize =
+    FIXED_HEADER_LEN + 4 + (1 + 16 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 2_usize).next_multiple_of(4);
 
 /// The original's sequence number in front of a retransmitted payload (RFC 4588 §4).
 const OSN_LEN: usize = 2;

@@ -110,6 +110,11 @@ impl Segment {
     fn is_open(&self) -> bool {
         self.end == u64::MAX
     }
+
+    #[inline]
+    fn holds(&self, stream: StreamKey, seq: u64) -> bool {
+        self.stream == stream && (self.start..self.end).contains(&seq)
+    }
 }
 
 /// The newest of what the receiver will see, for the next stream to continue.
@@ -325,9 +330,10 @@ impl Rewriter {
     /// The segment of a packet; nearly always the last one.
     #[inline]
     fn segment(&self, stream: StreamKey, seq: u64) -> Option<usize> {
-        self.segments
-            .iter()
-            .rposition(|segment| segment.stream == stream && (segment.start..segment.end).contains(&seq))
+        if self.segments.back()?.holds(stream, seq) {
+            return Some(self.segments.len() - 1);
+        }
+        self.segments.iter().rposition(|segment| segment.holds(stream, seq))
     }
 
     /// A packet behind all others of the open segment.

@@ -190,7 +190,8 @@ impl DepartureLog {
         if u128::from(age) > MAX_RESEND_AGE.as_millis() {
             return Err(NotResent::TooLate);
         }
-        let interval = rtt.unwrap_or_default().max(MIN_RESEND_INTERVAL).as_millis();
+        // Up to the next whole millisecond: a round trip is over only then.
+        let interval = rtt.unwrap_or_default().max(MIN_RESEND_INTERVAL).as_micros().div_ceil(1000);
         let again = record.resends.last().is_some_and(|last| u128::from(age - last) < interval);
         if again || record.resends.count() >= MAX_RESENDS {
             return Err(NotResent::TooSoon);
@@ -202,6 +203,9 @@ impl DepartureLog {
     /// The number of a run: nearly always the newest one. A late packet may be of one before.
     #[inline]
     fn run(&mut self, run: Run) -> u16 {
+        if self.runs.back() == Some(&run) {
+            return self.newest_run;
+        }
         if let Some(known) = self.runs.iter().rposition(|known| *known == run) {
             return self.newest_run.wrapping_sub((self.runs.len() - 1 - known) as u16);
         }

@@ -232,6 +232,12 @@ impl<'a> HeaderWriter<'a> {
         Some(at)
     }
 
+    /// The same of a value whose length the compiler knows: no loop copies it.
+    #[inline]
+    pub fn value<const N: usize>(&mut self, id: u8, value: [u8; N]) -> Option<usize> {
+        self.extension(id, &value)
+    }
+
     /// Closes the extension block, where there is one, and returns the header's length.
     #[inline]
     pub fn finish(self) -> usize {

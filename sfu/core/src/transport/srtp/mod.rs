@@ -260,18 +260,25 @@ fn master_keys(profile: SrtpProfile, keying_material: &[u8]) -> Option<[MasterKe
 
 impl Outbound {
     /// The index of a packet that leaves now: a new one, or one sent before.
+    #[inline]
     fn next_index(&mut self, ssrc: u32, seq: u16) -> Result<u64, SrtpError> {
-        let highest = self.highest.get(&ssrc).copied();
-        if highest.is_none() && self.highest.len() >= MAX_SSRCS_OUT {
-            return Err(SrtpError::TooManySsrcs);
-        }
-        let index = guess_index(highest, seq).ok_or(SrtpError::TooOld)?;
+        let Some(highest) = self.highest.get_mut(&ssrc) else { return self.first_index(ssrc, seq) };
+        let index = guess_index(Some(*highest), seq).ok_or(SrtpError::TooOld)?;
         if index >> 48 != 0 {
             return Err(SrtpError::Exhausted);
         }
-        if highest.is_none_or(|highest| index > highest) {
-            self.highest.insert(ssrc, index);
+        *highest = index.max(*highest);
+        Ok(index)
+    }
+
+    /// The same for the first packet of an SSRC.
+    #[cold]
+    fn first_index(&mut self, ssrc: u32, seq: u16) -> Result<u64, SrtpError> {
+        if self.highest.len() >= MAX_SSRCS_OUT {
+            return Err(SrtpError::TooManySsrcs);
         }
+        let index = guess_index(None, seq).ok_or(SrtpError::TooOld)?;
+        self.highest.insert(ssrc, index);
         Ok(index)
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::instructions;
 use super::plan::{Measured, Wanted, measure, measure_thin};
 use crate::limit::rounds::Spread;
+use crate::memory;
 
 /// Prints what the forwarding path costs, beside what this machine can do at best.
 #[derive(Clone, Debug, Parser)]
@@ -69,7 +70,9 @@ pub fn run(options: &Options) -> anyhow::Result<String> {
     measured.extend(measure_thin(&wanted, CLASS)?);
     let rows = measured.into_iter().map(|one| Row::new(one, options)).collect::<anyhow::Result<Vec<_>>>()?;
     if let Some(path) = &options.json {
-        let text = serde_json::to_string(&Json::of(&rows))? + "\n";
+        let footprint = memory::measure(CLASS + 1)?;
+        let (idle_transport, down_track) = (footprint.idle_transport, footprint.down_track);
+        let text = serde_json::to_string(&Json::of(&rows, MemoryJson { idle_transport, down_track }))? + "\n";
         fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     if let Some(path) = &options.results {
@@ -192,6 +195,14 @@ struct Json {
     forward: Vec<ForwardJson>,
     /// As `forward`, on thin lines.
     thin: Vec<ForwardJson>,
+    memory: MemoryJson,
+}
+
+/// Bytes on the heap.
+#[derive(Serialize)]
+struct MemoryJson {
+    idle_transport: usize,
+    down_track: usize,
 }
 
 #[derive(Serialize)]
@@ -216,7 +227,7 @@ struct ForwardJson {
 }
 
 impl Json {
-    fn of(rows: &[Row]) -> Self {
+    fn of(rows: &[Row], memory: MemoryJson) -> Self {
         // Of a class; what others are held against is in their ratio.
         let class = rows.iter().map(|row| row.measured.subscribers).find(|&subscribers| subscribers == CLASS);
         let class = class.or(rows.first().map(|row| row.measured.subscribers));
@@ -240,6 +251,7 @@ impl Json {
             limit: limit.collect(),
             forward: roomy.into_iter().map(forward).collect(),
             thin: thin.into_iter().map(forward).collect(),
+            memory,
         }
     }
 }
@@ -287,11 +299,12 @@ mod tests {
             )
         };
         let expected = format!(
-            r#"{{"limit":[{{"subs":30,"run":4,"ns_out":800.0,"seal_ns":170.0,"send_ns":800.0}}],"forward":[{},{}],"thin":[{}]}}"#,
+            r#"{{"limit":[{{"subs":30,"run":4,"ns_out":800.0,"seal_ns":170.0,"send_ns":800.0}}],"forward":[{},{}],"thin":[{}],"memory":{{"idle_transport":50000,"down_track":1500}}}}"#,
             one(1, "0.9"),
             one(30, "0.8"),
             one(30, "null"),
         );
-        assert_eq!(serde_json::to_string(&Json::of(&rows)).unwrap(), expected);
+        let memory = MemoryJson { idle_transport: 50_000, down_track: 1500 };
+        assert_eq!(serde_json::to_string(&Json::of(&rows, memory)).unwrap(), expected);
     }
 }

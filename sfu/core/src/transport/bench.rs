@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// The counterpart of [`Transport::connect`] with the same arguments.
+    /// The counterpart of what the worker connected with the same id and protection.
     pub fn new(name: u64, protection: Protection) -> Self {
         let srtp = Srtp::client(PROFILE, &keying_material(name)).expect("the length is the profile's");
         Self {

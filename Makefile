@@ -14,7 +14,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/scripts -type f) $(wildcard $(WEB)
 # Node's directory is known only after set-up, so a recipe asks for it.
 NPM = PATH="$$(.ci/node):$$PATH" npm --prefix $(WEB)
 
-.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench bench-parts bench-limit bench-memory bench-gate clean setup setup-browsers
+.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench bench-parts bench-limit bench-memory bench-gate bench-process clean setup setup-browsers
 
 help: ## What can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
@@ -76,6 +76,10 @@ bench-memory: setup ## Print what a transport and a down track take; ARGS="--par
 
 bench-gate: setup ## Compare instructions of fixed work with benches/baseline.toml; ARGS=--write makes a new one
 	cargo run --profile $(PROFILE) --package benches --bin gate -- $(ARGS)
+
+bench-process: setup ## Measure a whole lectern-sfu; ARGS="latency", ARGS="cost --rooms 10" (default: cost)
+	cargo build --release --package sfu --bin lectern-sfu --package benches --bin process
+	target/release/process $(or $(ARGS),cost)
 
 clean: ## Remove what was built
 	cargo clean

@@ -1,10 +1,11 @@
-//! What a packet costs: the machine's limit, and inputs that the benches share.
+//! What a packet costs: the machine's limit, the whole process, and inputs that the benches share.
 
 pub mod counting;
 pub mod forward;
 pub mod gate;
 pub mod limit;
 pub mod memory;
+pub mod process;
 
 use sfu_core::rtp::ext::AudioLevel;
 use sfu_core::rtp::packet::{Header, HeaderWriter};

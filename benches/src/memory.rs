@@ -243,6 +243,7 @@ impl Lesson {
 
     /// Hands out what leaves. Media does not arrive: nobody looks at it.
     fn settle(&mut self) {
+        while counted(|| self.worker.handle_deferred(self.now)) {}
         while counted(|| self.worker.poll_event()).is_some() {}
         while let Some(transmit) = counted(|| self.worker.poll_transmit(self.now, &mut self.out)) {
             let Transmit { tuple, len, segment: None, .. } = transmit else { continue };

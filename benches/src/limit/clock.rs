@@ -22,7 +22,7 @@ pub fn scheduled() -> io::Result<Duration> {
 }
 
 /// `time on CPU, time waiting for one (both ns), time slices`.
-fn first_number(schedstat: &str) -> Option<u64> {
+pub(crate) fn first_number(schedstat: &str) -> Option<u64> {
     schedstat.split_whitespace().next()?.parse().ok()
 }
 

@@ -113,6 +113,11 @@ impl Peer {
         self
     }
 
+    /// Checks a server with these credentials from now on: an answer to its offer told them.
+    pub fn set_server(&mut self, server: IceCredentials) {
+        self.server = server;
+    }
+
     /// What its session description would say.
     pub fn params(&self) -> RemoteParams {
         RemoteParams {

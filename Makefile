@@ -74,8 +74,10 @@ bench-limit: setup ## Print what this machine can do at best; ARGS="--destinatio
 bench-memory: setup ## Print what a transport and a down track take; ARGS="--participants 10,100"
 	cargo run --profile $(PROFILE) --package benches --bin memory -- $(ARGS)
 
+# Of the whole workspace, as the tests are: a package alone may be built with fewer features.
 bench-gate: setup ## Compare instructions of fixed work with benches/baseline.toml; ARGS=--write makes a new one
-	cargo run --profile $(PROFILE) --package benches --bin gate -- $(ARGS)
+	@cargo build --profile $(PROFILE) --workspace --bin gate
+	@$(BINARIES)/gate $(ARGS)
 
 bench-process: setup ## Measure a whole lectern-sfu; ARGS="latency", ARGS="cost --rooms 10" (default: cost)
 	cargo build --release --package sfu --bin lectern-sfu --package benches --bin process

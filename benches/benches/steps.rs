@@ -184,6 +184,7 @@ fn allocate(criterion: &mut Criterion) {
         active: true,
         size: Some(size(height)),
         fps: [8, 7, 15, 0],
+        ..EncodingInput::default()
     });
     criterion.bench_function("allocator/wished_layer", |bencher| {
         let wish = Wish { size: Some(size(360)), fps: Some(15), ..Wish::default() };

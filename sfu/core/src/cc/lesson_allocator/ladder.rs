@@ -24,8 +24,10 @@ pub struct Step {
 /// The steps of one picture, lowest first: each shows more than the one before and costs more.
 pub type Ladder = ArrayVec<Step, MAX_STEPS>;
 
-/// Three encodings (RFC 8853; more are not offered) of four temporal layers.
-const MAX_STEPS: usize = 3 * (MAX_TID as usize + 1);
+const MAX_STEPS: usize = MAX_ENCODINGS * (MAX_TID as usize + 1);
+
+/// More encodings of a source are not offered; what is above is left out.
+const MAX_ENCODINGS: usize = 3;
 
 /// Slides of at least as many lines can be read.
 const LEGIBLE_LINES: u16 = 540;
@@ -37,7 +39,7 @@ const MIDDLE_FPS: u16 = 20;
 pub fn ladder(slides: bool, wish: &Wish, encodings: &[EncodingInput]) -> Ladder {
     let Some(top) = wished_layer(wish, encodings) else { return Ladder::new() };
     let usable = || {
-        let up_to_top = (0..).zip(encodings).take(usize::from(top.encoding) + 1);
+        let up_to_top = (0..).zip(encodings).take(MAX_ENCODINGS.min(usize::from(top.encoding) + 1));
         up_to_top.filter(|(_, encoding)| encoding.active)
     };
     let steps = if slides {
@@ -49,13 +51,17 @@ pub fn ladder(slides: bool, wish: &Wish, encodings: &[EncodingInput]) -> Ladder 
             .flat_map(|(index, input)| temporal(index, input, top))
             .collect()
     } else {
-        camera(usable().map(|(index, input)| temporal(index, input, top)).collect())
+        camera(
+            &usable()
+                .map(|(index, input)| temporal(index, input, top))
+                .collect::<ArrayVec<_, MAX_ENCODINGS>>(),
+        )
     };
     without_bad_bargains(&steps)
 }
 
 /// The steps of a camera from those of its encodings, by size and then by frame rate.
-fn camera(encodings: ArrayVec<Ladder, 3>) -> Ladder {
+fn camera(encodings: &[Ladder]) -> Ladder {
     let mut steps = Ladder::new();
     for (index, rates) in encodings.iter().enumerate() {
         let middle = rates.iter().rposition(|step| step.fps <= MIDDLE_FPS).unwrap_or(0);
@@ -86,7 +92,7 @@ fn temporal(encoding: u8, input: &EncodingInput, top: Layer) -> Ladder {
         };
         match steps.last_mut() {
             // Without frames of its own it is no step, but what comes of it may come.
-            Some(last) if frames == 0 && known_fps || !known_fps => *last = step,
+            Some(last) if frames == 0 || !known_fps => *last = step,
             _ if tid <= top.max_tid => steps.push(step),
             _ => {}
         }

@@ -198,7 +198,7 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         let at_once = link.draining && !draining || capped;
         // Measured rates move all the time: a twentieth is nothing.
         let falls_short = budget * 100 < self.total(lesson) * 95;
-        if !falls_short && !(at_once && budget < self.total(lesson)) {
+        if !falls_short && (!at_once || budget >= self.total(lesson)) {
             self.short = None;
             return;
         }

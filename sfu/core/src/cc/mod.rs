@@ -1,7 +1,12 @@
-//! Congestion control: what arrived when, what may leave when, and which layers are worth it.
+//! Congestion control: what arrived when, what a link carries, what may leave when, and which layers are worth it.
 
 pub mod lesson_allocator;
+pub mod link_control;
+pub mod link_estimator;
+pub mod link_monitor;
 pub mod pacer;
+pub mod send_history;
+mod sliding;
 pub mod twcc;
 
 #[cfg(test)]

@@ -1,0 +1,332 @@
+//! The control of one link: what left, what the receiver says of it, and what to reckon with from now on.
+//!
+//! ```text
+//! departures -> SendHistory <- feedback
+//!                    | results
+//!                    +-> LinkEstimator (delay, loss) -> target -+
+//!                    +-> LinkMonitor (queue, floor, guard) -----+-> estimate
+//! ```
+
+use std::time::{Duration, Instant};
+
+use super::link_estimator::{GoogCc, LinkConfig, LinkEstimator};
+use super::link_monitor::{LinkMonitor, LinkState};
+use super::send_history::{PacketResult, SendHistory};
+use super::sliding::Sliding;
+use super::twcc::FeedbackView;
+use crate::units::Bitrate;
+
+/// How often the estimator is told the time without feedback. libwebrtc does each 25 ms; its answers change with
+/// feedback, which comes each 50 to 250 ms, and at that moment it is told, too.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How fast packets leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How fast the pacer's bucket drains.
+    pub rate: Bitrate,
+    /// How much of the rate's time may leave at once.
+    pub burst: Duration,
+}
+
+/// How much faster than the estimate packets leave, so that a large frame does not delay those behind it.
+const PACING: (u64, u64) = (13, 10);
+
+/// No packet waits for the rate much longer than this: which layers a link can carry is not the pacer's to decide.
+const MAX_QUEUE: Duration = Duration::from_millis(250);
+
+/// What may leave at once: of the rate; and on a calm link as much as it takes in so long, most of a frame.
+const BURST: Duration = Duration::from_millis(5);
+const CALM_BURST: Duration = Duration::from_millis(20);
+
+/// See the module.
+pub struct LinkControl<E = GoogCc> {
+    config: LinkConfig,
+    history: SendHistory,
+    estimator: E,
+    monitor: LinkMonitor,
+    /// Bytes that left in the last second.
+    sent: Sliding<u64, 10>,
+    results: Vec<PacketResult>,
+    estimate: Bitrate,
+    /// `None` while nothing was sent for a second: then there is nothing to learn.
+    next_tick: Option<Instant>,
+}
+
+impl LinkControl {
+    /// Control of a link of which nothing is known.
+    pub fn new(config: LinkConfig, now: Instant) -> Self {
+        Self::with(config, GoogCc::new(&config), now)
+    }
+}
+
+impl<E: LinkEstimator> LinkControl<E> {
+    /// The same with an estimator of the caller's.
+    pub fn with(config: LinkConfig, estimator: E, now: Instant) -> Self {
+        Self {
+            config,
+            history: SendHistory::new(now),
+            estimator,
+            monitor: LinkMonitor::default(),
+            sent: Sliding::new(100),
+            results: Vec::new(),
+            estimate: config.start,
+            next_tick: None,
+        }
+    }
+
+    /// A packet left with the transport-wide number `seq`; it takes `size` bytes on the wire.
+    #[inline]
+    pub fn on_sent(&mut self, now: Instant, seq: u16, size: usize, audio: bool) {
+        let packet = self.history.on_sent(now, seq, size, audio);
+        self.sent.add(packet.at.as_micros() as i64, u64::from(packet.size), |a, b| a + b);
+        self.estimator.on_sent(&packet);
+        self.next_tick.get_or_insert(now + TICK);
+    }
+
+    /// The receiver says what arrived.
+    pub fn on_feedback(&mut self, now: Instant, feedback: &FeedbackView<'_>) {
+        self.results.clear();
+        let known = self.history.on_feedback(now, feedback, &mut self.results);
+        if known.is_err() {
+            self.monitor.reset();
+        }
+        if self.results.is_empty() {
+            return;
+        }
+        let since = self.history.since_epoch(now);
+        self.monitor.on_feedback(since, &self.results);
+        self.estimator.on_feedback(since, &self.results);
+        self.tick(now);
+    }
+
+    /// Lets time pass.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.next_tick.is_some_and(|due| now >= due) {
+            self.tick(now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is due; `None` while nothing is sent.
+    #[inline]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.next_tick
+    }
+
+    /// What to reckon with.
+    pub fn estimate(&self) -> Bitrate {
+        self.estimate
+    }
+
+    /// Where the link stands.
+    pub fn state(&self) -> LinkState {
+        self.monitor.state()
+    }
+
+    /// How fast packets leave while so many bytes wait; `None` before the receiver has said anything.
+    pub fn pace(&self, queued_bytes: usize) -> Option<Pace> {
+        self.monitor.rtt()?;
+        let known = self.estimate.max(self.monitor.proven()).as_bps();
+        let sent = self.estimate.max(self.sending()).as_bps() * PACING.0 / PACING.1;
+        let waiting = queued_bytes as u64 * 8 * 1000 / MAX_QUEUE.as_millis() as u64;
+        let rate = sent.max(waiting).max(1);
+        let calm = self.state() == LinkState::Open && self.monitor.queue() < self.monitor.calm();
+        let at_once = if calm { CALM_BURST.mul_f64((known as f64 / rate as f64).min(1.0)) } else { BURST };
+        Some(Pace { rate: Bitrate::bps(rate), burst: at_once.max(BURST) })
+    }
+
+    /// What left in the last second.
+    pub fn sending(&self) -> Bitrate {
+        Bitrate::bps(self.sent.values().sum::<u64>() * 8)
+    }
+
+    /// What is known of its queue, rates and losses.
+    pub fn monitor(&self) -> &LinkMonitor {
+        &self.monitor
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let since = self.history.since_epoch(now);
+        self.sent.advance(since.as_micros() as i64);
+        self.next_tick = self.sent.values().next().map(|_| now + TICK);
+        self.estimator.on_tick(since);
+        self.monitor.on_tick(since, self.history.waiting(now));
+        let estimate = self.monitor.estimate(since, self.estimator.target(), self.sending());
+        self.estimate = estimate.clamp(self.config.min, self.config.max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cc::send_history::SentPacket;
+    use crate::cc::testing::{Xorshift, any_time};
+    use crate::cc::twcc::ArrivalRecorder;
+    use crate::rtp::rtcp::{Rtcp, Ssrc, TransportFeedback, packets};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// An estimator that always says the same.
+    struct Fixed(Bitrate);
+
+    impl LinkEstimator for Fixed {
+        fn on_sent(&mut self, _: &SentPacket) {}
+        fn on_feedback(&mut self, _: Duration, _: &[PacketResult]) {}
+        fn on_tick(&mut self, _: Duration) {}
+        fn target(&self) -> Bitrate {
+            self.0
+        }
+    }
+
+    /// Sends at `bps` over a link of 200 kbit/s with a queue of 300 ms; what the control makes of each 100 ms.
+    fn run<E: LinkEstimator>(
+        control: &mut LinkControl<E>,
+        start: Instant,
+        seconds: u32,
+        bps: impl Fn(&LinkControl<E>) -> u64,
+    ) -> Vec<(Bitrate, LinkState)> {
+        let mut recorder = ArrivalRecorder::new(MS * 100, start);
+        let (mut free_at, mut credit, mut seq) = (start, 0, 0u16);
+        let mut flying = std::collections::VecDeque::new();
+        let mut seen = Vec::new();
+        for tick in 0..seconds * 100 {
+            let now = start + MS * 10 * tick;
+            credit += bps(control) / 100;
+            while credit >= 4000 {
+                credit -= 4000;
+                control.on_sent(now, seq, 500, false);
+                if free_at <= now + MS * 300 {
+                    free_at = free_at.max(now) + MS * 20;
+                    flying.push_back((free_at + MS * 50, seq));
+                }
+                seq = seq.wrapping_add(1);
+            }
+            while flying.front().is_some_and(|&(at, _)| at <= now) {
+                let Some((at, seq)) = flying.pop_front() else { break };
+                recorder.record(at, seq);
+            }
+            let mut out = [0; 1200];
+            while let Some(len) = recorder.poll_feedback(now, Ssrc(1), Ssrc(2), &mut out) {
+                let Some(Ok(Rtcp::TransportFeedback(feedback))) = packets(&out[..len]).next() else {
+                    panic!()
+                };
+                control.on_feedback(now, &FeedbackView::parse(&feedback).unwrap());
+            }
+            control.handle_timeout(now);
+            if tick % 10 == 0 {
+                seen.push((control.estimate(), control.state()));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn an_estimator_that_overshoots_is_held_by_the_guard() {
+        let start = any_time();
+        let mut control = LinkControl::with(LinkConfig::default(), Fixed(Bitrate::kbps(300)), start);
+        let seen = run(&mut control, start, 60, |control| control.estimate().as_bps());
+        let draining = seen.iter().filter(|(_, state)| *state == LinkState::Draining).count();
+        assert!(draining > 20, "{draining} of {}", seen.len());
+        let mean = seen.iter().map(|(estimate, _)| estimate.as_bps()).sum::<u64>() / seen.len() as u64;
+        assert!((150_000..230_000).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn follows_the_link() {
+        let start = any_time();
+        let mut control = LinkControl::new(LinkConfig::default(), start);
+        let seen = run(&mut control, start, 60, |control| control.estimate().as_bps());
+        let late: Vec<u64> = seen[300..].iter().map(|(estimate, _)| estimate.as_bps()).collect();
+        let mean = late.iter().sum::<u64>() / late.len() as u64;
+        assert!((160_000..220_000).contains(&mean), "{mean}");
+        assert!(control.monitor().queue() < MS * 120, "{:?}", control.monitor().queue());
+    }
+
+    #[test]
+    fn packets_leave_a_little_faster_than_the_link_carries_and_none_waits_for_long() {
+        let start = any_time();
+        let mut control = LinkControl::with(LinkConfig::default(), Fixed(Bitrate::kbps(150)), start);
+        assert_eq!(control.pace(0), None, "nothing is known");
+        run(&mut control, start, 10, |_| 100_000);
+        let pace = |bytes| control.pace(bytes).unwrap();
+        assert_eq!(pace(0).rate, Bitrate::kbps(195));
+        assert_eq!(pace(10_000).rate, Bitrate::kbps(320), "10 kB in a quarter of a second");
+        assert!((15..=20).contains(&pace(0).burst.as_millis()), "the queue is calm: {:?}", pace(0));
+        run(&mut control, start + MS * 10_000, 3, |_| 300_000);
+        assert_eq!(control.pace(0).map(|pace| pace.burst), Some(BURST), "it is not any more");
+    }
+
+    #[test]
+    fn silence_is_an_outage_and_an_answer_ends_it() {
+        let start = any_time();
+        let mut control = LinkControl::new(LinkConfig::default(), start);
+        run(&mut control, start, 5, |_| 100_000);
+        let at = start + MS * 5000;
+        for packet in 0..20 {
+            control.on_sent(at, 10_000 + packet, 100, true);
+        }
+        control.handle_timeout(at + MS * 500);
+        assert_eq!(control.state(), LinkState::Open);
+        control.handle_timeout(at + MS * 3000);
+        assert_eq!(control.state(), LinkState::Outage);
+    }
+
+    #[test]
+    fn sleeps_while_nothing_is_sent() {
+        let start = any_time();
+        let mut control = LinkControl::new(LinkConfig::default(), start);
+        assert_eq!(control.poll_timeout(), None);
+        control.on_sent(start + MS, 1, 100, true);
+        let mut ticks = 0;
+        while let Some(due) = control.poll_timeout() {
+            control.handle_timeout(due);
+            ticks += 1;
+        }
+        assert!((9..=11).contains(&ticks), "{ticks}");
+    }
+
+    #[test]
+    fn one_input_has_one_outcome() {
+        let start = any_time();
+        let seen = [0, 1].map(|_| {
+            let mut control = LinkControl::new(LinkConfig::default(), start);
+            run(&mut control, start, 30, |control| control.estimate().as_bps())
+        });
+        assert_eq!(seen[0], seen[1]);
+    }
+
+    #[test]
+    fn whatever_a_receiver_sends_does_no_harm() {
+        for seed in 1..=100 {
+            let mut random = Xorshift(seed);
+            let start = any_time();
+            let mut control = LinkControl::new(LinkConfig::default(), start);
+            let mut now = start;
+            for seq in 0..600u16 {
+                let scale = random.below(22);
+                now += Duration::from_micros(random.below(1 << scale));
+                control.on_sent(now, seq, random.below(1400) as usize, false);
+                let mut statuses = [0; 200];
+                statuses.iter_mut().for_each(|byte| *byte = random.below(256) as u8);
+                // A run of packets that all arrived, or noise.
+                if random.below(2) == 0 {
+                    statuses[..2].copy_from_slice(&(0x2000 | random.below(100) as u16).to_be_bytes());
+                }
+                let feedback = TransportFeedback {
+                    sender: Ssrc(1),
+                    media: Ssrc(2),
+                    base_seq: seq.wrapping_sub(random.below(100) as u16),
+                    status_count: random.below(100) as u16,
+                    reference_time: random.below(1 << 24) as u32,
+                    feedback_count: seq as u8,
+                    statuses: &statuses,
+                };
+                if let Ok(view) = FeedbackView::parse(&feedback) {
+                    control.on_feedback(now, &view);
+                }
+                control.handle_timeout(now);
+                assert!(control.estimate() >= Bitrate::kbps(10) && control.estimate() <= Bitrate::kbps(5000));
+            }
+        }
+    }
+}

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use sfu_core::room::RoomConfig;
 use sfu_core::transport::{Identity, IdentityError, TransportConfig};
-use sfu_core::worker::{Worker, WorkerConfig, WorkerIndex};
+use sfu_core::worker::{WorkerConfig, WorkerIndex};
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
 use tracing::info;
@@ -92,8 +92,8 @@ pub fn start(config: &Config) -> Result<(Sfu, ControlLink), StartError> {
     let fingerprint = identity.fingerprint();
     let transport = Arc::new(TransportConfig { identity, consent_timeout: config.consent_timeout() });
     let (reports, from_workers) = mpsc::channel(WORKER_REPORTS);
-    let new_worker = |index| Worker::new(worker_config(config, index, &transport));
-    let (workers, threads) = workers::spawn(sockets, &reports, new_worker)?;
+    let config_of = |index| worker_config(config, index, &transport);
+    let (workers, threads) = workers::spawn(sockets, &reports, config_of)?;
 
     let rooms = Rooms::new(RoomsConfig {
         candidates: announced.clone(),

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sfu_core::command::{Command, Event};
 use sfu_core::stats;
-use sfu_core::worker::{MAX_RUN, TRANSMIT_BUFFER, Worker};
+use sfu_core::worker::{MAX_RUN, TRANSMIT_BUFFER, Worker, WorkerConfig};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
@@ -99,9 +99,10 @@ impl WorkerLink {
 /// Most orders that wait for the worker.
 const MAX_ORDERS: usize = 1024;
 
-/// Starts a worker's thread. Its events go to `events`; while that channel is full they wait in the worker.
+/// Starts a worker's thread, which makes its worker: that never changes threads. Its events go to `events`; while
+/// that channel is full they wait in the worker.
 pub(crate) fn spawn(
-    worker: Worker,
+    config: WorkerConfig,
     socket: UdpSocket,
     handover: Handover,
     events: mpsc::Sender<Event>,
@@ -109,21 +110,21 @@ pub(crate) fn spawn(
     let (sender, orders) = mpsc::channel(MAX_ORDERS);
     let wake = handover.wake().clone();
     let name = format!("worker-{}", handover.index().0);
-    let state = WorkerThread {
-        worker,
-        socket,
-        orders,
-        events,
-        handover,
-        received: ReceiveBuffers::new(),
-        out: vec![0; TRANSMIT_BUFFER],
-        egress: Egress::default(),
-        backlog: Backlog::default(),
-        ticked: Instant::now(),
-        stats: Snapshot::default(),
-    };
     let thread = thread::Builder::new().name(name).spawn(move || {
         let _guard = AbortOnPanic;
+        let state = WorkerThread {
+            worker: Worker::new(config),
+            socket,
+            orders,
+            events,
+            handover,
+            received: ReceiveBuffers::new(),
+            out: vec![0; TRANSMIT_BUFFER],
+            egress: Egress::default(),
+            backlog: Backlog::default(),
+            ticked: Instant::now(),
+            stats: Snapshot::default(),
+        };
         state.run();
     })?;
     Ok((WorkerLink { orders: sender, wake }, thread))

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use sfu_core::command::Event;
-use sfu_core::worker::{Worker, WorkerIndex};
+use sfu_core::worker::{WorkerConfig, WorkerIndex};
 use tokio::sync::mpsc;
 
 use crate::handover::handovers;
@@ -19,18 +19,18 @@ use crate::worker_thread::{self, Order, Snapshot, WorkerLink, WorkerStopped};
 #[derive(Clone)]
 pub(crate) struct Workers(Arc<[WorkerLink]>);
 
-/// Starts one thread for each of `sockets`, with the worker that `new_worker` makes.
+/// Starts one thread for each of `sockets`, with a worker as `config` says.
 pub(crate) fn spawn(
     sockets: Vec<UdpSocket>,
     events: &mpsc::Sender<Event>,
-    new_worker: impl Fn(WorkerIndex) -> Worker,
+    config: impl Fn(WorkerIndex) -> WorkerConfig,
 ) -> io::Result<(Workers, Vec<JoinHandle<()>>)> {
     let mut links = Vec::with_capacity(sockets.len());
     let mut threads = Vec::with_capacity(sockets.len());
     let handovers = handovers(sockets.len())?;
     for (socket, handover) in sockets.into_iter().zip(handovers) {
-        let worker = new_worker(handover.index());
-        let (link, thread) = worker_thread::spawn(worker, socket, handover, events.clone())?;
+        let config = config(handover.index());
+        let (link, thread) = worker_thread::spawn(config, socket, handover, events.clone())?;
         links.push(link);
         threads.push(thread);
     }

@@ -27,12 +27,12 @@ use std::time::Instant;
 use rustc_hash::FxHashMap;
 
 use crate::command::{CloseReason, Event};
-use crate::room::{Fit, PacketKind, ParticipantKey, Room, RoomConfig, RoomEvent};
+use crate::room::{Fit, LinkFigures, PacketKind, ParticipantKey, Room, RoomConfig, RoomEvent};
 use crate::stats::{Refusal, Refusals, RoomStats, Snapshot, WorkerStats};
 use crate::timers::Deadlines;
 use crate::transport::demux::{self, Class};
 use crate::transport::{Transport, TransportConfig, TransportEvent};
-use crate::units::{MAX_DATAGRAM_IN, MAX_DATAGRAM_OUT, RoomId};
+use crate::units::{MAX_DATAGRAM_IN, MAX_DATAGRAM_OUT, RoomId, TransportId};
 use deferred::Deferred;
 use routes::{Names, Routes};
 use slots::{Busy, Slots};
@@ -214,6 +214,12 @@ impl Worker {
     /// When [`Self::handle_timeout`] is due. Valid once [`Self::poll_transmit`] returned `None`.
     pub fn poll_timeout(&self) -> Option<Instant> {
         [self.transport_deadlines.next(), self.room_deadlines.next()].into_iter().flatten().min()
+    }
+
+    /// What is known of the link to a client, where anything is sent to it that counts transport-wide.
+    pub fn link(&self, transport: TransportId) -> Option<LinkFigures> {
+        let place = self.transports[self.routes.by_id(transport)?].place?;
+        self.rooms[place.room].room.link(place.participant)
     }
 
     /// All counters so far.

@@ -117,6 +117,7 @@ impl Room {
             };
             if let Some(len) = written {
                 debug_assert!(len <= max_len, "it was let out because it fits");
+                self.departed(now, to, len, priority == Priority::Audio);
                 self.stats.packets_out += 1;
                 self.stats.bytes_out += len as u64;
                 return Some((priority, len));

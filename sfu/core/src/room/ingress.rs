@@ -73,8 +73,9 @@ impl Room {
                 Rtcp::Fir(fir) => {
                     fir.entries().for_each(|entry| self.on_key_frame_request(now, from, entry.media));
                 }
-                // Signaling says who leaves, and what a link carries is not judged yet.
-                Rtcp::Sdes(_) | Rtcp::Bye(_) | Rtcp::TransportFeedback(_) | Rtcp::Remb(_) => {}
+                Rtcp::TransportFeedback(feedback) => self.on_transport_feedback(now, from, &feedback),
+                // Signaling says who leaves; what REMB says, transport-wide feedback says better.
+                Rtcp::Sdes(_) | Rtcp::Bye(_) | Rtcp::Remb(_) => {}
                 Rtcp::Unknown { .. } => self.stats.rtcp_unknown += 1,
             }
         }

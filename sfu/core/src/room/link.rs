@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::subscription::DownKey;
+use crate::cc::link_control::LinkControl;
 use crate::cc::pacer::{Pacer, PacerConfig};
 use crate::forward::down_track::Moment;
 use crate::rtp::ext::AbsSendTime;
@@ -38,18 +39,43 @@ pub(super) struct Link {
     pub(super) turn: Turn,
     /// The last round trip measured.
     pub(super) rtt: Option<Duration>,
+    /// What it carries; `None` while nothing is sent that counts transport-wide.
+    pub(super) control: Option<Box<LinkControl>>,
     transport_seq: u16,
+    /// The transport-wide number behind the last packet that the control knows of.
+    recorded: u16,
 }
 
 impl Link {
     pub(super) fn new(now: Instant, pacer: PacerConfig) -> Self {
-        Self { pacer: Pacer::new(pacer, now), turn: Turn::Idle, rtt: None, transport_seq: 0 }
+        Self {
+            pacer: Pacer::new(pacer, now),
+            turn: Turn::Idle,
+            rtt: None,
+            control: None,
+            transport_seq: 0,
+            recorded: 0,
+        }
     }
 
     /// What a packet that leaves now is stamped with.
     #[inline]
     pub(super) fn moment(&mut self, now: Instant, send_time: AbsSendTime) -> Moment<'_> {
         Moment { now, send_time, transport_seq: &mut self.transport_seq }
+    }
+
+    /// A packet was written. One that has a transport-wide number becomes known to the control. Returns when that
+    /// is due, where it was not before.
+    #[inline]
+    pub(super) fn departed(&mut self, now: Instant, len: usize, audio: bool) -> Option<Instant> {
+        if self.recorded == self.transport_seq {
+            return None;
+        }
+        self.recorded = self.transport_seq;
+        let control = self.control.as_mut()?;
+        let slept = control.poll_timeout().is_none();
+        control.on_sent(now, self.transport_seq.wrapping_sub(1), len + WIRE_OVERHEAD, audio);
+        control.poll_timeout().filter(|_| slept)
     }
 }
 

@@ -9,6 +9,7 @@
 //! Contract: mutate (`handle_*`, membership), drain [`Room::poll_packet`] and [`Room::poll_event`] until `None`,
 //! then sleep until [`Room::poll_timeout`].
 
+mod congestion;
 mod egress;
 mod fan_out;
 #[cfg(feature = "sim")]
@@ -25,7 +26,9 @@ mod speaker;
 mod streams;
 mod subscription;
 
+pub use crate::cc::link_monitor::LinkState;
 pub use crate::cc::pacer::Priority;
+pub use congestion::LinkFigures;
 pub use egress::{Fit, Outgoing, PacketKind};
 #[cfg(feature = "sim")]
 pub use fuzz::fuzz;

@@ -12,6 +12,7 @@ use super::participant::{Participant, Route};
 use super::quality::Rounds;
 use super::speaker::Speakers;
 use super::subscription::{DownKey, Subscription};
+use crate::cc::link_estimator::LinkConfig;
 use crate::cc::pacer::PacerConfig;
 use crate::cc::twcc::{ArrivalRecorder, DEFAULT_INTERVAL};
 use crate::forward::down_track::DownTrack;
@@ -51,6 +52,8 @@ pub struct RoomConfig {
     pub report_interval: Duration,
     /// The queue in front of each participant.
     pub pacer: PacerConfig,
+    /// What the link to each participant is believed to carry; `None`: links are not controlled.
+    pub link: Option<LinkConfig>,
 }
 
 impl Default for RoomConfig {
@@ -61,6 +64,7 @@ impl Default for RoomConfig {
             max_subscriptions: 256,
             report_interval: Duration::from_secs(1),
             pacer: PacerConfig::default(),
+            link: Some(LinkConfig::default()),
         }
     }
 }
@@ -145,6 +149,8 @@ pub struct Room {
     pub(super) reporting: VecDeque<ParticipantKey>,
     /// No feedback or report is due earlier; `None` while nobody is here.
     pub(super) feedback_due: Option<Instant>,
+    /// No link's control is due earlier; `None` while none is controlled.
+    pub(super) links_due: Option<Instant>,
     pub(super) events: VecDeque<RoomEvent>,
     pub(super) speakers: Speakers,
     pub(super) rounds: Rounds,
@@ -186,6 +192,7 @@ impl Room {
             waiting: Vec::new(),
             reporting: VecDeque::new(),
             feedback_due: None,
+            links_due: None,
             events: VecDeque::new(),
             speakers: Speakers::default(),
             rounds: Rounds::default(),
@@ -402,6 +409,7 @@ impl Room {
         let published = &mut self.tracks[track];
         published.waiting.retain(|&waiting| waiting != down);
         published.subscribers.push(down);
+        self.control_link(now, down);
         self.settle_layers(now, track);
     }
 
@@ -433,11 +441,12 @@ impl Room {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let paced = self.waiting.iter().filter_map(|&key| self.participants[key].link.pacer.poll_timeout());
         let people = [self.speakers.poll_timeout(), self.rounds.poll_timeout()].into_iter().flatten();
-        paced.chain(self.feedback_due).chain(people).min()
+        paced.chain(self.feedback_due).chain(self.links_due).chain(people).min()
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.tick_links(now);
         let Self { waiting, participants, ready, .. } = self;
         waiting.retain(|&key| {
             let link = &mut participants[key].link;

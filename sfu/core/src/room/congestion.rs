@@ -1,0 +1,113 @@
+//! Congestion control of the links to receivers: what leaves and what they say of it reaches each link's control,
+//! and the pacer follows what that reckons with.
+
+use std::time::{Duration, Instant};
+
+use super::link::Link;
+use super::participant::Participant;
+use super::room::{ParticipantKey, Room};
+use super::subscription::DownKey;
+use crate::cc::link_control::{LinkControl, Pace};
+use crate::cc::link_monitor::LinkState;
+use crate::cc::twcc::FeedbackView;
+use crate::rtp::params::Extension;
+use crate::rtp::rtcp::TransportFeedback;
+use crate::units::Bitrate;
+
+impl Room {
+    /// A link gets a control with its first subscription that counts transport-wide: others need none.
+    pub(super) fn control_link(&mut self, now: Instant, down: DownKey) {
+        let Some(subscription) = self.downs.get(down) else { return };
+        if subscription.down.params().extensions.id(Extension::TransportCc).is_none() {
+            return;
+        }
+        let Some(config) = self.config.link else { return };
+        let link = &mut self.participants[subscription.to].link;
+        link.control.get_or_insert_with(|| Box::new(LinkControl::new(config, now)));
+    }
+
+    /// A packet was written to a participant.
+    #[inline]
+    pub(super) fn departed(&mut self, now: Instant, to: ParticipantKey, len: usize, audio: bool) {
+        if let Some(due) = self.participants[to].link.departed(now, len, audio) {
+            self.links_due = Some(self.links_due.map_or(due, |earlier| earlier.min(due)));
+        }
+    }
+
+    /// A receiver says what arrived.
+    pub(super) fn on_transport_feedback(
+        &mut self,
+        now: Instant,
+        from: ParticipantKey,
+        feedback: &TransportFeedback<'_>,
+    ) {
+        let Some(Participant { link, .. }) = self.participants.get_mut(from) else { return };
+        let (Ok(feedback), Some(control)) = (FeedbackView::parse(feedback), &mut link.control) else {
+            self.stats.rtcp_foreign += 1;
+            return;
+        };
+        control.on_feedback(now, &feedback);
+        link.follow(now);
+    }
+
+    /// Lets the controls' time pass, once that is due.
+    pub(super) fn tick_links(&mut self, now: Instant) {
+        if self.links_due.is_none_or(|due| due > now) {
+            return;
+        }
+        let links = self.participants.values_mut().map(|participant| &mut participant.link);
+        self.links_due = links.filter_map(|link| link.tick(now)).min();
+    }
+
+    /// What is known of the link to a participant, where it is controlled.
+    pub fn link(&self, participant: ParticipantKey) -> Option<LinkFigures> {
+        let control = self.participants.get(participant)?.link.control.as_deref()?;
+        let monitor = control.monitor();
+        Some(LinkFigures {
+            estimate: control.estimate(),
+            sending: control.sending(),
+            acked: monitor.acked(),
+            queue: monitor.queue(),
+            loss: monitor.loss(),
+            state: monitor.state(),
+        })
+    }
+}
+
+/// What is known of the link to a receiver.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkFigures {
+    /// What to reckon with.
+    pub estimate: Bitrate,
+    /// What left in the last second.
+    pub sending: Bitrate,
+    /// What arrived in a second, by the last feedback.
+    pub acked: Bitrate,
+    /// How long packets wait on the way at least.
+    pub queue: Duration,
+    /// The share of packets lost of the last two seconds.
+    pub loss: f64,
+    /// Where it stands.
+    pub state: LinkState,
+}
+
+impl Link {
+    /// Lets the control's time pass. Returns when it is due again.
+    fn tick(&mut self, now: Instant) -> Option<Instant> {
+        let control = self.control.as_mut()?;
+        if control.poll_timeout().is_some_and(|due| due <= now) {
+            control.handle_timeout(now);
+            self.follow(now);
+        }
+        self.control.as_ref()?.poll_timeout()
+    }
+
+    /// The pacer follows the estimate, once there is more than a guess.
+    fn follow(&mut self, now: Instant) {
+        let pace = self.control.as_ref().and_then(|control| control.pace(self.pacer.queued_bytes()));
+        if let Some(Pace { rate, burst }) = pace {
+            self.pacer.set_rate(now, rate);
+            self.pacer.set_burst(burst);
+        }
+    }
+}

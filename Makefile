@@ -14,7 +14,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/scripts -type f) $(wildcard $(WEB)
 # Node's directory is known only after set-up, so a recipe asks for it.
 NPM = PATH="$$(.ci/node):$$PATH" npm --prefix $(WEB)
 
-.PHONY: help run test fmt lint web browser-test e2e-quality fuzz bench bench-parts bench-limit bench-memory bench-gate bench-process clean setup setup-browsers
+.PHONY: help run test fmt lint web browser-test e2e-quality scenarios fuzz bench bench-parts bench-limit bench-memory bench-gate bench-process clean setup setup-browsers
 
 help: ## What can be made
 	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /  make \1\t/' | expand -t 22
@@ -48,6 +48,10 @@ e2e-quality: setup-browsers web ## Measure what a class sees and hears; adds row
 	@echo "==> Building Lectern (profile $(PROFILE))"
 	@cargo build --profile $(PROFILE) --package signaling --package loadtest --bins
 	@LECTERN="$(CURDIR)/$(BINARIES)/lectern" $(NPM) run --silent quality
+
+scenarios: setup ## Run lessons over emulated thin links, SEEDS (5) each; ARGS="--scenario const-150 --plot plots"
+	@cargo build --profile $(PROFILE) --package loadtest --bin lectern-loadtest
+	@$(BINARIES)/lectern-loadtest links --seeds $(or $(SEEDS),5) $(ARGS)
 
 # RUSTC_BOOTSTRAP lets the stable toolchain use the sanitizers' flags. `make test` replays the corpora without any.
 fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each

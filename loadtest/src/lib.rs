@@ -10,13 +10,16 @@
 //! | [`opus_source`], [`vp8_source`] | synthetic sound and picture |
 //! | [`receive_stats`] | what a receiver can tell of a track |
 //! | [`relay`] | a bad line to put in front of a server |
+//! | [`links`] | the server's core over emulated thin links, in virtual time |
 //!
 //! The peer connection is the crate `webrtc`: an implementation of its own, so that a mistake of the server's
-//! packet code is not made a second time here. This crate knows neither the server's core nor its control protocol.
+//! packet code is not made a second time here. Except for [`links`], this crate knows neither the server's core nor
+//! its control protocol.
 
 pub mod api;
 pub mod client;
 pub mod lesson;
+pub mod links;
 mod ms;
 pub mod opus_source;
 pub mod receive_stats;

@@ -15,6 +15,8 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 use loadtest::api::Server;
 use loadtest::lesson::{self, LessonOptions};
+use loadtest::links::run::Control;
+use loadtest::links::{self, LinksOptions};
 use loadtest::relay::link::LinkOptions;
 use loadtest::relay::{Relay, RelayOptions};
 use loadtest::seed;
@@ -39,6 +41,37 @@ enum Command {
     /// Is a bad line in front of a server's media port, until it is stopped; then prints what became of the
     /// datagrams, as JSON. The server has to announce the relay's address: `lectern --node-ip IP:PORT`.
     Relay(Line),
+    /// Runs the server's core in virtual time over emulated thin links, and prints what a class hears and sees.
+    /// Sends nothing anywhere.
+    Links(Links),
+}
+
+#[derive(clap::Args)]
+struct Links {
+    /// A file of scenarios. Default: those of the source tree.
+    #[arg(long, value_name = "FILE")]
+    scenarios: Option<PathBuf>,
+    /// Where the recorded links are that it names. Default: beside it.
+    #[arg(long, value_name = "DIR")]
+    traces: Option<PathBuf>,
+    /// One of them, or all.
+    #[arg(long, default_value = "all", value_name = "ID")]
+    scenario: String,
+    /// How many of each scenario's seeds.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
+    seeds: u64,
+    /// Also write all rows to this file, as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write a picture of each run into this folder, as SVG.
+    #[arg(long, value_name = "DIR")]
+    plot: Option<PathBuf>,
+    /// Without control of the links, to compare with: packets leave as they come, whatever arrives.
+    #[arg(long)]
+    no_control: bool,
+    /// Exit code 1 where a row misses a bar.
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(clap::Args)]
@@ -112,6 +145,7 @@ async fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Lesson(arguments) => give_lesson(&arguments).await,
         Command::Relay(arguments) => relay(&arguments).await.map(|()| vec![]),
+        Command::Links(arguments) => run_links(arguments),
     };
     match outcome {
         Ok(problems) if problems.is_empty() => ExitCode::SUCCESS,
@@ -154,6 +188,31 @@ async fn give_lesson(arguments: &Lesson) -> anyhow::Result<Vec<String>> {
         problems.iter().take(MAX_SHOWN).for_each(|problem| println!("problem: {problem}"));
     }
     Ok(problems)
+}
+
+/// How many rows miss a bar, in words.
+fn run_links(arguments: Links) -> anyhow::Result<Vec<String>> {
+    let options = LinksOptions {
+        scenarios: arguments.scenarios,
+        traces: arguments.traces,
+        scenario: arguments.scenario,
+        seeds: arguments.seeds as usize,
+        control: if arguments.no_control { Control::Off } else { Control::Full },
+        plots: arguments.plot,
+    };
+    println!("{}", links::report::HEAD);
+    let report = links::run(&options, |row| println!("{row}"))?;
+    print!("{report}");
+    if let Some(path) = &arguments.json {
+        let json = serde_json::to_vec_pretty(&report).context("the report")?;
+        std::fs::write(path, json).with_context(|| path.display().to_string())?;
+    }
+    let missed = report.missed();
+    Ok(if arguments.strict && missed > 0 {
+        vec![format!("{missed} of {} rows miss a bar", report.rows.len())]
+    } else {
+        vec![]
+    })
 }
 
 /// Relays until Ctrl-C or SIGTERM.

@@ -1,0 +1,329 @@
+//! Makes a row of what left, what arrived, and what was heard and seen.
+
+use std::time::Duration;
+
+use super::expect::Expectations;
+use super::ledger::{Ledger, SecondSent};
+use super::oracle::{self, Best, Rates};
+use super::playout::{SecondOfSound, TOO_LATE};
+use super::receiver::Receiver;
+use super::row::Row;
+use super::scenario::{Paths, Scenario};
+use super::sources::Lesson;
+
+/// What a run was about.
+pub struct Account<'a> {
+    /// The scenario.
+    pub scenario: &'a Scenario,
+    /// Its link.
+    pub paths: &'a Paths,
+    /// What was sent.
+    pub lesson: &'a Lesson,
+    /// Its seed.
+    pub seed: u64,
+}
+
+/// A run's figures, and what a plot shows.
+pub struct Outcome {
+    /// The figures.
+    pub row: Row,
+    /// By second.
+    pub seconds: Vec<PlottedSecond>,
+}
+
+/// A second of a plot, of all receivers together.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlottedSecond {
+    /// What the link carried at most, bit/s.
+    pub capacity: u64,
+    /// What the server reckoned with for the first receiver, bit/s, where it did.
+    pub estimate: Option<u64>,
+    /// What left the server.
+    pub sent: SecondSent,
+    /// The 95th percentile of the time in the queue, milliseconds.
+    pub queue_ms: f64,
+    /// Useful bytes that arrived.
+    pub goodput: u64,
+    /// Whether the lesson was usable for all.
+    pub usable: bool,
+}
+
+/// Slides that are older than this are of no use.
+const STALE: Duration = Duration::from_secs(5);
+
+/// More of a second's sound concealed than this is heard.
+const CONCEALED: f64 = 0.05;
+
+/// A second in which packets wait longer is bad.
+const BAD: Duration = Duration::from_millis(400);
+
+/// A lesson may take so long to begin before its slides are judged "always".
+const BEGINNING: Duration = Duration::from_secs(10);
+
+impl Account<'_> {
+    /// Settles it.
+    pub fn settle(
+        &self,
+        mut receivers: Vec<Receiver>,
+        mut ledgers: Vec<Ledger>,
+        estimates: &[Option<u64>],
+    ) -> Outcome {
+        let end = self.scenario.duration;
+        let changes = self.lesson.slides.changes(end);
+        let rates = oracle::rates(self.lesson, end, self.seed);
+        let capacity = self.paths.down.capacity.mean_bps(end) as f64;
+        let carried = capacity * (1.0 - self.paths.down.loss.mean());
+        let best: Best = rates.best(carried / receivers.len() as f64);
+        for receiver in &mut receivers {
+            receiver.playout.advance(end);
+            receiver.camera().finish(end);
+        }
+        let seen: Vec<Vec<bool>> = receivers.iter().map(|it| current_slides(it, &changes, end)).collect();
+        let usable: Vec<Vec<bool>> = receivers.iter().zip(&seen).map(|(it, seen)| usable(it, seen)).collect();
+        let goodputs: Vec<f64> = receivers.iter().map(|it| goodput_bps(it, end)).collect();
+        let goodput: f64 = goodputs.iter().sum();
+        let count = receivers.len() as f64;
+        let minutes: f64 = receivers.iter().map(|it| (end - it.joined).as_secs_f64() / 60.0).sum();
+        let switches: u64 = ledgers.iter_mut().map(|ledger| ledger.switches(end)).sum();
+        let (q50, q95, bad_s) = queue(&ledgers);
+        let wire = |of: fn(&SecondSent) -> u64| {
+            ledgers.iter().flat_map(|ledger| &ledger.sent).map(of).sum::<u64>() as f64
+                / 125.0
+                / end.as_secs_f64()
+                / count
+        };
+        let packets: u64 = ledgers.iter().map(|ledger| ledger.packets).sum();
+        let mut row = Row {
+            id: self.scenario.id.clone(),
+            group: self.scenario.group.clone(),
+            seed: self.seed,
+            util: goodput / capacity.max(1.0),
+            util_oracle: goodput / (best.bps * count),
+            q95,
+            q50,
+            sw_min: switches as f64 / minutes,
+            aloss: mean(receivers.iter().zip(&ledgers).map(|(it, ledger)| self.sound_lost(it, ledger))),
+            usable: mean(usable.iter().map(|seconds| share(seconds))),
+            freezes_min: receivers.iter_mut().map(|it| it.camera().freezes()).sum::<u64>() as f64 / minutes,
+            bad_s,
+            concealed: mean(receivers.iter().map(concealed)),
+            audio_gap_ms: receivers.iter().map(|it| it.playout.longest_gap_ms()).fold(0.0, f64::max),
+            audio_kbps: wire(|second| second.voice),
+            video_kbps: wire(|second| second.slides.iter().chain(&second.camera).sum()),
+            goodput_kbps: goodput / 1000.0,
+            oracle_kbps: best.bps * count / 1000.0,
+            dropped: ledgers.iter().map(|ledger| ledger.dropped).sum::<u64>() as f64 / packets.max(1) as f64,
+            page95_s: self.page95(&receivers),
+            recover_s: self.recover(&rates, &ledgers[0]),
+            jain: jain(&goodputs),
+            receiver0_slides: share(seen[0].get(BEGINNING.as_secs() as usize..).unwrap_or(&[])),
+            ..Row::default()
+        };
+        (row.audio_back_s, row.slides_back_s) = self.back(&receivers[0]);
+        self.judge(&mut row);
+        let mut seconds = self.plotted(&receivers, &ledgers, &usable);
+        seconds.iter_mut().zip(estimates).for_each(|(second, &estimate)| second.estimate = estimate);
+        Outcome { row, seconds }
+    }
+
+    fn judge(&self, row: &mut Row) {
+        let down = &self.paths.down.capacity;
+        let kbps = match down {
+            super::capacity::Capacity::Steps { steps, period: None } if steps.len() == 1 => {
+                Some(steps[0].1 as f64 / 1000.0)
+            }
+            _ => None,
+        };
+        row.misses = Vec::new();
+        let group = Expectations::of_group(&row.group, kbps, down.last_outage().is_some());
+        let misses = self.scenario.expect.misses(row, &group);
+        // RFC 8867's and 8869's cases are reported without bars.
+        row.pass = (row.group != "rfc").then_some(misses.is_empty());
+        row.misses = misses;
+    }
+
+    /// Sound that was sent, but did not arrive in time, beyond what the path lost at random.
+    fn sound_lost(&self, receiver: &Receiver, ledger: &Ledger) -> f64 {
+        let ptime = Duration::from_millis(self.lesson.audio.ptime_ms);
+        let heard = self.scenario.duration.saturating_sub(receiver.joined + self.paths.down.delay + TOO_LATE);
+        let expected = (heard.as_nanos() / ptime.as_nanos()) as f64;
+        let lost = (expected - receiver.playout.in_time() as f64).max(0.0);
+        ((lost - ledger.voice_lost as f64) / expected.max(1.0)).max(0.0)
+    }
+
+    /// Seconds from a page turn until it is shown.
+    fn page95(&self, receivers: &[Receiver]) -> Option<f64> {
+        let turn = Duration::from_secs(self.lesson.slides.page_turn_s);
+        let mut waits = Vec::new();
+        for receiver in receivers {
+            let turns =
+                (1u32..).map(|page| turn * page).take_while(|&at| at + STALE < self.scenario.duration);
+            for at in turns.filter(|&at| at >= receiver.joined) {
+                let shown = receiver.slides.iter().find(|shown| shown.mark.at >= at);
+                waits.push(shown.map_or(self.scenario.duration - at, |shown| shown.at - at).as_secs_f64());
+            }
+        }
+        percentile(&mut waits, 0.95)
+    }
+
+    /// Seconds from the end of an outage to fresh sound, and to a slide that was captured after it.
+    fn back(&self, receiver: &Receiver) -> (Option<f64>, Option<f64>) {
+        let Some((_, end)) = self.paths.down.capacity.last_outage() else { return (None, None) };
+        let sound = receiver.sound.iter().find(|(at, mark)| *at >= end && mark.at + TOO_LATE >= end);
+        let slides = receiver.slides.iter().find(|shown| shown.at >= end && shown.mark.at >= end);
+        let since = |at: Duration| (at - end).as_secs_f64();
+        (sound.map(|&(at, _)| since(at)), slides.map(|shown| since(shown.at)))
+    }
+
+    /// Seconds from the return of capacity until the layers sent are worth 0.9 of those from before. By the layers'
+    /// mean rates: what slides really take changes with each page.
+    fn recover(&self, rates: &Rates, ledger: &Ledger) -> Option<f64> {
+        let (fall, rise) = self.paths.down.capacity.last_dip()?;
+        let enough = 0.9 * rates.of_layers(ledger.layers_at(fall));
+        let moments = std::iter::once(rise).chain(ledger.changes().into_iter().filter(|&at| at > rise));
+        let back = moments.into_iter().find(|&at| rates.of_layers(ledger.layers_at(at)) >= enough)?;
+        Some((back - rise).as_secs_f64())
+    }
+
+    fn plotted(
+        &self,
+        receivers: &[Receiver],
+        ledgers: &[Ledger],
+        usable: &[Vec<bool>],
+    ) -> Vec<PlottedSecond> {
+        let mut seconds = vec![PlottedSecond::default(); self.scenario.duration.as_secs() as usize];
+        let capacity = self.paths.down.capacity.by_second(self.scenario.duration);
+        for (at, second) in seconds.iter_mut().enumerate() {
+            second.capacity = capacity[at];
+            second.goodput = receivers.iter().filter_map(|it| it.goodput.get(at)).sum();
+            second.usable = usable.iter().all(|seconds| seconds.get(at).copied().unwrap_or(true));
+            for sent in ledgers.iter().filter_map(|ledger| ledger.sent.get(at)) {
+                second.sent.voice += sent.voice;
+                second.sent.again += sent.again;
+                second.sent.other += sent.other;
+                for encoding in 0..sent.slides.len() {
+                    second.sent.slides[encoding] += sent.slides[encoding];
+                    second.sent.camera[encoding] += sent.camera[encoding];
+                }
+            }
+        }
+        for (at, mut waits) in waits_by_second(ledgers) {
+            if let Some(second) = seconds.get_mut(at) {
+                second.queue_ms = percentile(&mut waits, 0.95).unwrap_or(0.0);
+            }
+        }
+        seconds
+    }
+}
+
+/// Whether the slides were current at the end of each second since the lesson began: nothing on them that has
+/// changed more than five seconds ago is still to be seen. Seconds before a receiver joined count as current.
+fn current_slides(receiver: &Receiver, changes: &[Duration], end: Duration) -> Vec<bool> {
+    let (mut next, mut content) = (0, None);
+    (1..=end.as_secs())
+        .map(|second| {
+            let now = Duration::from_secs(second);
+            while let Some(shown) = receiver.slides.get(next).filter(|shown| shown.at <= now) {
+                content = content.max(Some(shown.mark.at));
+                next += 1;
+            }
+            let unseen = changes
+                [changes.partition_point(|&at| content.is_some_and(|content| at <= content))..]
+                .first();
+            unseen.is_none_or(|&at| now <= at.max(receiver.joined) + STALE)
+        })
+        .collect()
+}
+
+/// Whether each second since it joined was usable: sound hardly concealed and not late, slides current.
+fn usable(receiver: &Receiver, slides: &[bool]) -> Vec<bool> {
+    let sound = receiver.playout.seconds();
+    let joined = receiver.joined.as_secs() as usize;
+    let heard = sound.iter().position(|second| second.played_ms > 0.0).unwrap_or(usize::MAX);
+    let good = |second: &SecondOfSound| {
+        second.concealed_ms <= CONCEALED * 1000.0 && second.delay_ms <= TOO_LATE.as_secs_f64() * 1000.0
+    };
+    let seconds = slides.iter().enumerate().skip(joined);
+    seconds
+        .map(|(at, &slides)| {
+            // A second before the first sound can arrive is nobody's fault.
+            let silent_start = at < heard && at <= joined + 1;
+            slides && (silent_start || sound.get(at).is_some_and(good))
+        })
+        .collect()
+}
+
+fn goodput_bps(receiver: &Receiver, end: Duration) -> f64 {
+    receiver.goodput.iter().sum::<u64>() as f64 * 8.0 / (end - receiver.joined).as_secs_f64()
+}
+
+fn concealed(receiver: &Receiver) -> f64 {
+    let seconds = receiver.playout.seconds();
+    let played: f64 = seconds.iter().map(|second| second.played_ms).sum();
+    seconds.iter().map(|second| second.concealed_ms).sum::<f64>() / played.max(1.0)
+}
+
+/// Median and 95th percentile of the time in the queue, milliseconds, and the share of bad seconds.
+fn queue(ledgers: &[Ledger]) -> (f64, f64, f64) {
+    let all = || ledgers.iter().flat_map(|ledger| &ledger.waits).map(|(_, wait)| wait.as_secs_f64() * 1000.0);
+    let mut waits: Vec<f64> = all().collect();
+    let (q50, q95) = (percentile(&mut waits, 0.5), percentile(&mut waits, 0.95));
+    let seconds = waits_by_second(ledgers);
+    let total = seconds.len().max(1);
+    let bad = seconds.into_iter().filter_map(|(_, mut waits)| percentile(&mut waits, 0.95));
+    let bad = bad.filter(|&ms| ms > BAD.as_secs_f64() * 1000.0).count();
+    (q50.unwrap_or(0.0), q95.unwrap_or(0.0), bad as f64 / total as f64)
+}
+
+/// Milliseconds in the queue of the packets of each second in which some were carried.
+fn waits_by_second(ledgers: &[Ledger]) -> Vec<(usize, Vec<f64>)> {
+    let mut seconds = std::collections::BTreeMap::<usize, Vec<f64>>::new();
+    for &(at, wait) in ledgers.iter().flat_map(|ledger| &ledger.waits) {
+        seconds.entry(at.as_secs() as usize).or_default().push(wait.as_secs_f64() * 1000.0);
+    }
+    seconds.into_iter().collect()
+}
+
+/// The nearest rank; `None` of nothing.
+fn percentile(values: &mut [f64], share: f64) -> Option<f64> {
+    values.sort_unstable_by(f64::total_cmp);
+    let rank = (share * values.len() as f64).ceil() as usize;
+    values.get(rank.max(1) - 1).copied()
+}
+
+fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
+    let count = values.clone().count();
+    values.sum::<f64>() / count.max(1) as f64
+}
+
+fn share(seconds: &[bool]) -> f64 {
+    if seconds.is_empty() {
+        1.0
+    } else {
+        seconds.iter().filter(|&&good| good).count() as f64 / seconds.len() as f64
+    }
+}
+
+/// R. Jain's index: 1 where all get the same, 1/n where one gets all.
+fn jain(values: &[f64]) -> f64 {
+    let (sum, squares) = (values.iter().sum::<f64>(), values.iter().map(|value| value * value).sum::<f64>());
+    if squares > 0.0 { sum * sum / (values.len() as f64 * squares) } else { 1.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_values_that_were_seen() {
+        let mut values = vec![3.0, 1.0, 2.0, 4.0];
+        assert_eq!(percentile(&mut values, 0.5), Some(2.0));
+        assert_eq!(percentile(&mut values, 0.95), Some(4.0));
+        assert_eq!(percentile(&mut [], 0.5), None);
+    }
+
+    #[test]
+    fn jains_index_is_one_for_equals() {
+        assert_eq!((jain(&[5.0, 5.0]), jain(&[5.0, 0.0]), jain(&[0.0])), (1.0, 0.5, 1.0));
+    }
+}

@@ -1,0 +1,244 @@
+//! How a receiver plays sound: a model of libwebrtc's NetEQ. Packets wait for their turn; what is not there in time
+//! is concealed. The delay follows the arrivals: it is stretched at once when the buffer runs dry, and shrinks or
+//! grows towards its target a tenth as fast as sound is played.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Later than this beyond the least delay, a packet counts as lost.
+pub const TOO_LATE: Duration = Duration::from_millis(400);
+
+/// Delays are counted in steps of this, and forgotten by this factor at each packet (NetEQ's defaults).
+const STEP_MS: f64 = 20.0;
+const FORGET: f64 = 0.983;
+const QUANTILE: f64 = 0.95;
+const STEPS: usize = 100;
+
+/// Sound at the beginning waits this long.
+const START_MS: f64 = 40.0;
+
+/// What a frame's playing time may be changed by.
+const STRETCH: f64 = 0.1;
+
+/// How long concealment goes on before the model looks again.
+const EXPAND: f64 = 10.0;
+
+/// A second of sound.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct SecondOfSound {
+    /// Played or concealed, milliseconds.
+    pub played_ms: f64,
+    /// Concealed, milliseconds.
+    pub concealed_ms: f64,
+    /// The longest delay beyond the least, milliseconds.
+    pub delay_ms: f64,
+}
+
+/// What plays a voice. All times are since the lesson began.
+#[derive(Debug)]
+pub struct Playout {
+    frame: Duration,
+    /// The least time from capture to arrival.
+    least: Option<Duration>,
+    delays: [f64; STEPS],
+    /// Beyond the least, milliseconds.
+    delay_ms: f64,
+    /// The frame that is played next.
+    next: u32,
+    waiting: BTreeSet<u32>,
+    arrived: u64,
+    in_time: u64,
+    gap_ms: f64,
+    longest_gap_ms: f64,
+    seconds: Vec<SecondOfSound>,
+}
+
+impl Playout {
+    /// Of frames of this length.
+    pub fn new(frame: Duration) -> Self {
+        Self {
+            frame,
+            least: None,
+            delays: [0.0; STEPS],
+            delay_ms: START_MS,
+            next: 0,
+            waiting: BTreeSet::new(),
+            arrived: 0,
+            in_time: 0,
+            gap_ms: 0.0,
+            longest_gap_ms: 0.0,
+            seconds: Vec::new(),
+        }
+    }
+
+    /// A frame arrived for the first time. Returns whether in time.
+    pub fn arrive(&mut self, now: Duration, number: u32) -> bool {
+        self.advance(now);
+        let delay = now.saturating_sub(self.captured(number));
+        let first = self.least.is_none();
+        let least = self.least.map_or(delay, |least| least.min(delay));
+        if first {
+            self.next = number;
+        } else if let Some(before) = self.least {
+            // A shorter way makes all others longer.
+            self.delay_ms += ms(before - least);
+        }
+        self.least = Some(least);
+        let late = delay - least;
+        self.arrived += 1;
+        self.learn(ms(late));
+        if number >= self.next {
+            self.waiting.insert(number);
+        }
+        let in_time = late <= TOO_LATE;
+        self.in_time += u64::from(in_time);
+        in_time
+    }
+
+    /// Plays until `now`.
+    pub fn advance(&mut self, now: Duration) {
+        let Some(least) = self.least else { return };
+        loop {
+            let due = self.captured(self.next) + least + Duration::from_secs_f64(self.delay_ms / 1000.0);
+            if due > now {
+                return;
+            }
+            let frame_ms = ms(self.frame);
+            if self.waiting.remove(&self.next) {
+                self.play(due, frame_ms, 0.0);
+                let target = self.target_ms();
+                let stretch = (target - self.delay_ms).clamp(-frame_ms * STRETCH, frame_ms * STRETCH);
+                self.delay_ms += stretch;
+                self.next += 1;
+            } else if self.waiting.is_empty() {
+                self.play(due, EXPAND, EXPAND);
+                self.delay_ms += EXPAND;
+            } else {
+                // It is lost: others are there. Time that was filled while it was waited for need not be again.
+                let filled = (self.delay_ms - self.target_ms()).clamp(0.0, frame_ms);
+                self.play(due, frame_ms - filled, frame_ms - filled);
+                self.delay_ms -= filled;
+                self.next += 1;
+            }
+        }
+    }
+
+    /// Frames that arrived in time.
+    pub fn in_time(&self) -> u64 {
+        self.in_time
+    }
+
+    /// The longest time without sound, milliseconds.
+    pub fn longest_gap_ms(&self) -> f64 {
+        self.longest_gap_ms
+    }
+
+    /// What was played in each second since the lesson began.
+    pub fn seconds(&self) -> &[SecondOfSound] {
+        &self.seconds
+    }
+
+    fn play(&mut self, at: Duration, played: f64, concealed: f64) {
+        let second = at.as_secs() as usize;
+        if self.seconds.len() <= second {
+            self.seconds.resize(second + 1, SecondOfSound::default());
+        }
+        let entry = &mut self.seconds[second];
+        entry.played_ms += played;
+        entry.concealed_ms += concealed;
+        entry.delay_ms = entry.delay_ms.max(self.delay_ms);
+        self.gap_ms = if concealed > 0.0 { self.gap_ms + concealed } else { 0.0 };
+        self.longest_gap_ms = self.longest_gap_ms.max(self.gap_ms);
+    }
+
+    fn learn(&mut self, late_ms: f64) {
+        self.delays.iter_mut().for_each(|weight| *weight *= FORGET);
+        let step = ((late_ms / STEP_MS) as usize).min(STEPS - 1);
+        self.delays[step] += 1.0 - FORGET;
+    }
+
+    /// The delay with which all but one in twenty are in time.
+    fn target_ms(&self) -> f64 {
+        let total: f64 = self.delays.iter().sum();
+        let mut sum = 0.0;
+        let step = self.delays.iter().position(|weight| {
+            sum += weight;
+            sum >= QUANTILE * total
+        });
+        (step.unwrap_or(0) + 1) as f64 * STEP_MS
+    }
+
+    fn captured(&self, number: u32) -> Duration {
+        self.frame * number
+    }
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME: Duration = Duration::from_millis(20);
+
+    /// Frames with a delay each, `None`: lost.
+    fn play(delays_ms: impl IntoIterator<Item = Option<u64>>) -> Playout {
+        let mut playout = Playout::new(FRAME);
+        let mut arrivals: Vec<(Duration, u32)> = (0..)
+            .zip(delays_ms)
+            .filter_map(|(number, delay)| Some((FRAME * number + Duration::from_millis(delay?), number)))
+            .collect();
+        arrivals.sort_unstable();
+        for (at, number) in arrivals {
+            playout.arrive(at, number);
+        }
+        playout
+    }
+
+    fn concealed(playout: &Playout) -> f64 {
+        playout.seconds().iter().map(|second| second.concealed_ms).sum()
+    }
+
+    #[test]
+    fn a_steady_path_needs_no_concealment() {
+        let playout = play((0..500).map(|_| Some(300)));
+        assert_eq!((concealed(&playout), playout.in_time()), (0.0, 500));
+        assert!(playout.seconds()[5].delay_ms <= 40.0);
+    }
+
+    #[test]
+    fn a_lost_frame_is_concealed_for_its_length() {
+        let playout = play((0..500).map(|number| (number % 100 != 50).then_some(50)));
+        assert_eq!((concealed(&playout), playout.in_time()), (100.0, 495));
+        assert_eq!(playout.longest_gap_ms(), 20.0);
+    }
+
+    #[test]
+    fn a_stall_is_concealed_once_and_its_delay_shrinks_again() {
+        // Half a second in which nothing comes, and then all of it at once.
+        let stalled =
+            |number: u64| 50 + if (100..125).contains(&number) { 500 - (number - 100) * 20 } else { 0 };
+        let playout = play((0..1000).map(|number| Some(stalled(number))));
+        let concealed = concealed(&playout);
+        assert!((430.0..=500.0).contains(&concealed), "{concealed}");
+        assert!(playout.longest_gap_ms() >= 430.0);
+        assert!(playout.seconds()[3].delay_ms > 300.0 && playout.seconds()[18].delay_ms < 150.0);
+        assert_eq!(playout.in_time(), 995, "five waited longer than 400 ms");
+    }
+
+    #[test]
+    fn what_is_lost_in_a_stall_is_not_concealed_twice() {
+        let playout = play((0..500).map(|number| (!(100..200).contains(&number)).then_some(50)));
+        let concealed = concealed(&playout);
+        assert!((1950.0..=2020.0).contains(&concealed), "{concealed}");
+    }
+
+    #[test]
+    fn jitter_is_waited_for_in_the_end() {
+        let playout = play((0..3000).map(|number| Some(50 + number * 7919 % 100)));
+        let late: f64 = playout.seconds()[30..].iter().map(|second| second.concealed_ms).sum();
+        assert!(late < 600.0, "{late} ms of 30 s");
+    }
+}

@@ -52,7 +52,8 @@ pub struct RoomConfig {
     pub report_interval: Duration,
     /// The queue in front of each participant.
     pub pacer: PacerConfig,
-    /// What the link to each participant is believed to carry; `None`: links are not controlled.
+    /// What the link to each participant is believed to carry; `None`: links are not controlled. That is the
+    /// default until layers follow what a link carries: pacing alone would only keep a thin link's queue full.
     pub link: Option<LinkConfig>,
 }
 
@@ -64,7 +65,7 @@ impl Default for RoomConfig {
             max_subscriptions: 256,
             report_interval: Duration::from_secs(1),
             pacer: PacerConfig::default(),
-            link: Some(LinkConfig::default()),
+            link: None,
         }
     }
 }

@@ -66,6 +66,17 @@ fn with_note(layout: Layout, len: usize) -> Option<Layout> {
     Layout::from_size_align(len.checked_add(note(layout))?, note(layout)).ok()
 }
 
+/// Where the note of a block lies.
+///
+/// # Safety
+/// `alloc` or `realloc` returned the block for this layout.
+unsafe fn note_of(at: *mut u8, layout: Layout) -> *mut u8 {
+    // The optimiser knows what an allocation's caller may touch, and nothing in front of it. Where it sees both ends,
+    // as with link-time optimisation, it would take this for impossible: so it must not see where `at` is from.
+    // SAFETY: in front of the block is the note, in the same allocation of `System`'s.
+    unsafe { std::hint::black_box(at).sub(note(layout)) }
+}
+
 /// Puts a block on the account where that is open; the note.
 fn enter(len: usize) -> bool {
     // A thread that is going away allocates without being measured.
@@ -104,7 +115,7 @@ unsafe impl GlobalAlloc for Counting {
         let Some(whole) = with_note(layout, layout.size()) else { return };
         // SAFETY: the caller's block is behind the note that `alloc` wrote, in a block of this layout.
         unsafe {
-            let start = at.sub(note(layout));
+            let start = note_of(at, layout);
             if start.read() == 1 {
                 leave(layout.size());
             }
@@ -118,7 +129,7 @@ unsafe impl GlobalAlloc for Counting {
         };
         // SAFETY: as for `dealloc`; the new layout has the old one's alignment, and its size is valid.
         unsafe {
-            let start = at.sub(note(layout));
+            let start = note_of(at, layout);
             let was_entered = start.read() == 1;
             let start = System.realloc(start, whole, new.size());
             if start.is_null() {

@@ -1,26 +1,15 @@
-import { after, before, describe, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Visitor, makeLesson, startBrowser } from './classroom.js';
-import { Server } from './server.js';
+import { describe, test } from 'node:test';
+import { Visitor, makeLesson } from './classroom.js';
+import { setStage } from './stage.js';
 
 describe('those who vanish', () => {
-  let server: Server;
-  let browser: Browser;
-
-  before(async () => {
-    server = await Server.start({ flags: ['--absence-s=2'] });
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const stage = setStage({ flags: ['--absence-s=2'] });
 
   test('whose page crashes is gone for the others, whose lesson goes on', async (t) => {
-    const links = await makeLesson(server.origin);
-    const teacher = await Visitor.open(t, browser, links.teacher);
-    const pupils = await Visitor.open(t, browser, links.class);
-    const vanishing = await Visitor.open(t, browser, links.class);
+    const links = await makeLesson(stage.server.origin);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
+    const pupils = await Visitor.open(t, stage.browser, links.class);
+    const vanishing = await Visitor.open(t, stage.browser, links.class);
     await Promise.all([teacher.join('Ms Hill'), pupils.join('Year 5'), vanishing.join('Year 6')]);
     for (const visitor of [teacher, pupils]) {
       await visitor.seesMoving(visitor.tile('Year 6').locator('video'), 'the class that will vanish');

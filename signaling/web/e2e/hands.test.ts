@@ -1,28 +1,17 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Visitor, makeLesson, startBrowser, type Links } from './classroom.js';
+import { describe, test } from 'node:test';
+import { Visitor, makeLesson, type Links } from './classroom.js';
 import { eventually } from './eventually.js';
-import { Server } from './server.js';
+import { setStage } from './stage.js';
 
 describe('hands and views in a lesson', () => {
-  let server: Server;
-  let browser: Browser;
+  const stage = setStage();
   let links: Links;
 
-  before(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
-
   test('a raised hand is seen by all, also by who joins later, until the teacher lowers it', async (t) => {
-    links = await makeLesson(server.origin);
-    const pupils = await Visitor.open(t, browser, links.class);
-    const others = await Visitor.open(t, browser, links.class);
+    links = await makeLesson(stage.server.origin);
+    const pupils = await Visitor.open(t, stage.browser, links.class);
+    const others = await Visitor.open(t, stage.browser, links.class);
     await Promise.all([pupils.join('Year 5'), others.join('Year 6')]);
     const hands = (visitor: Visitor) => visitor.page.getByRole('region', { name: 'Raised hands' });
 
@@ -30,7 +19,7 @@ describe('hands and views in a lesson', () => {
     await hands(others).getByText('Year 5').waitFor();
     assert.equal(await hands(others).getByRole('button').count(), 0, 'only a teacher lowers hands of others');
 
-    const teacher = await Visitor.open(t, browser, links.teacher);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
     await teacher.join('Ms Hill');
     await teacher.button('Lower the hand of Year 5').click();
     for (const visitor of [teacher, others, pupils]) await hands(visitor).waitFor({ state: 'hidden' });
@@ -42,9 +31,9 @@ describe('hands and views in a lesson', () => {
   });
 
   test('the view is switched by keyboard, and stays so the next time', async (t) => {
-    links = await makeLesson(server.origin);
-    const teacher = await Visitor.open(t, browser, links.teacher);
-    const pupils = await Visitor.open(t, browser, links.class);
+    links = await makeLesson(stage.server.origin);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
+    const pupils = await Visitor.open(t, stage.browser, links.class);
     await Promise.all([teacher.join('Ms Hill'), pupils.join('Year 5')]);
     const width = async (name: string) => (await pupils.tile(name).boundingBox())?.width ?? 0;
     await eventually(

@@ -1,41 +1,30 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test, type TestContext } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Visitor, makeLesson, startBrowser } from './classroom.js';
+import { describe, test, type TestContext } from 'node:test';
+import { Visitor, makeLesson } from './classroom.js';
 import { eventually } from './eventually.js';
-import { Server } from './server.js';
+import { setStage } from './stage.js';
 
 describe('a lesson in two browsers', () => {
-  let server: Server;
-  let browser: Browser;
-
-  before(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const stage = setStage();
 
   /** A lesson made by the API, with a teacher and a class in it. */
   async function openLesson(t: TestContext): Promise<{ teacher: Visitor; pupils: Visitor }> {
-    const links = await makeLesson(server.origin);
-    const teacher = await Visitor.open(t, browser, links.teacher);
-    const pupils = await Visitor.open(t, browser, links.class);
+    const links = await makeLesson(stage.server.origin);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
+    const pupils = await Visitor.open(t, stage.browser, links.class);
     await Promise.all([teacher.join('Ms Hill'), pupils.join('Year 5')]);
     return { teacher, pupils };
   }
 
   test('a link made on the start page leads into the lesson', async (t) => {
-    const start = await Visitor.open(t, browser, server.origin);
+    const start = await Visitor.open(t, stage.browser, stage.server.origin);
     await start.page.getByLabel('Name of the lesson').fill('Rivers');
     await start.button('Make a lesson').click();
     const link = await eventually('the class link', () =>
       start.page.getByRole('textbox', { name: 'Link for the class' }).inputValue(),
     );
 
-    const pupils = await Visitor.open(t, browser, link);
+    const pupils = await Visitor.open(t, stage.browser, link);
     await pupils.join('Year 5');
     assert.equal(await pupils.page.getByRole('heading', { level: 1 }).textContent(), 'Rivers');
     await start.page.getByRole('link', { name: 'Open as teacher' }).click();
@@ -120,14 +109,14 @@ describe('a lesson in two browsers', () => {
   });
 
   test('a link that is no good is refused in plain words', async (t) => {
-    const visitor = await Visitor.open(t, browser, `${server.origin}/lesson#invitation=nonsense`);
+    const visitor = await Visitor.open(t, stage.browser, `${stage.server.origin}/lesson#invitation=nonsense`);
     await visitor.page.getByLabel('Your name').fill('Ana');
     await visitor.button('Join').click();
     await visitor.page.getByText('This link is not valid').waitFor();
   });
 
   test('a server that cannot be reached is named as the reason', async (t) => {
-    const visitor = await Visitor.open(t, browser, server.origin);
+    const visitor = await Visitor.open(t, stage.browser, stage.server.origin);
     await visitor.page.route('**/api/lessons', (route) => route.abort());
     await visitor.button('Make a lesson').click();
     await visitor.page.getByText('The server cannot be reached.').waitFor();
@@ -135,10 +124,10 @@ describe('a lesson in two browsers', () => {
 
   test('every view passes the accessibility rules of WCAG 2.2 AA, light and dark', async (t) => {
     const { teacher } = await openLesson(t);
-    const start = await Visitor.open(t, browser, server.origin);
+    const start = await Visitor.open(t, stage.browser, stage.server.origin);
     await start.button('Make a lesson').click();
     await start.page.getByRole('link', { name: 'Open as teacher' }).waitFor();
-    const joining = await Visitor.open(t, browser, (await makeLesson(server.origin)).class);
+    const joining = await Visitor.open(t, stage.browser, (await makeLesson(stage.server.origin)).class);
     await joining.page.getByText('The microphone hears you.').waitFor();
     await teacher.button('Change devices').click();
     for (const visitor of [start, joining, teacher]) {
@@ -150,7 +139,7 @@ describe('a lesson in two browsers', () => {
   });
 
   test('lobby and lesson fit a telephone of 360 pixels', async (t) => {
-    const pupils = await Visitor.open(t, browser, (await makeLesson(server.origin)).class);
+    const pupils = await Visitor.open(t, stage.browser, (await makeLesson(stage.server.origin)).class);
     await pupils.page.setViewportSize({ width: 360, height: 640 });
     const fits = async () => {
       const width = await pupils.page.evaluate(() => document.documentElement.scrollWidth);

@@ -1,26 +1,15 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Visitor, makeLesson, startBrowser } from './classroom.js';
+import { describe, test } from 'node:test';
+import { Visitor, makeLesson } from './classroom.js';
 import { eventually } from './eventually.js';
-import { Server } from './server.js';
+import { setStage } from './stage.js';
 
 describe('the lobby before a lesson', () => {
-  let server: Server;
-  let browser: Browser;
-
-  before(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const stage = setStage();
 
   test('says who one is, and shows the camera and the level of the microphone', async (t) => {
-    const { schools } = await makeLesson(server.origin, ['Hill school']);
-    const pupils = await Visitor.open(t, browser, schools?.[0]?.class ?? '');
+    const { schools } = await makeLesson(stage.server.origin, ['Hill school']);
+    const pupils = await Visitor.open(t, stage.browser, schools?.[0]?.class ?? '');
     await pupils.page.getByText('Rivers · class · Hill school').waitFor();
     assert.equal(await pupils.page.getByLabel('Your school').count(), 0);
 
@@ -35,7 +24,7 @@ describe('the lobby before a lesson', () => {
   });
 
   test('another camera is shown at once, and is used in the lesson and the next time', async (t) => {
-    const pupils = await Visitor.open(t, browser, (await makeLesson(server.origin)).class);
+    const pupils = await Visitor.open(t, stage.browser, (await makeLesson(stage.server.origin)).class);
     const cameras = pupils.page.getByRole('combobox', { name: 'Camera' });
     const other = await eventually('a second camera', () =>
       cameras.evaluate((list: HTMLSelectElement) => list.options[1]?.value),
@@ -55,9 +44,9 @@ describe('the lobby before a lesson', () => {
   });
 
   test('one joins with microphone and camera off, and turns them on in the lesson', async (t) => {
-    const links = await makeLesson(server.origin);
-    const pupils = await Visitor.open(t, browser, links.class);
-    const teacher = await Visitor.open(t, browser, links.teacher);
+    const links = await makeLesson(stage.server.origin);
+    const pupils = await Visitor.open(t, stage.browser, links.class);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
     await teacher.page.getByLabel('Join with the microphone on').uncheck();
     await teacher.page.getByLabel('Join with the camera on').uncheck();
     await Promise.all([teacher.join('Ms Hill'), pupils.join('Year 5')]);
@@ -73,8 +62,8 @@ describe('the lobby before a lesson', () => {
   });
 
   test('each reason why camera and microphone do not open is told in plain words', async (t) => {
-    const { class: link } = await makeLesson(server.origin);
-    const visitor = await Visitor.open(t, browser, server.origin);
+    const { class: link } = await makeLesson(stage.server.origin);
+    const visitor = await Visitor.open(t, stage.browser, stage.server.origin);
     for (const [name, words] of [
       ['NotAllowedError', 'The browser does not allow this page to use the camera and microphone.'],
       ['NotFoundError', 'The camera and microphone could not be found.'],

@@ -4,34 +4,23 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
-import { after, before, describe, test, type TestContext } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Visitor, makeLesson, startBrowser } from './classroom.js';
+import { describe, test, type TestContext } from 'node:test';
+import { Visitor, makeLesson } from './classroom.js';
 import { eventually } from './eventually.js';
-import { Server } from './server.js';
+import { setStage } from './stage.js';
 
 /** A Python that has the package `livekit`: `.ci/python` makes one. */
 const PYTHON = process.env['LECTERN_PYTHON'] ?? '../../target/python/bin/python';
 
 describe('a lesson with the Python SDK', { skip: missing() }, () => {
-  let server: Server;
-  let browser: Browser;
-
-  before(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const stage = setStage();
 
   for (const protocol of ['v1', 'v0'] as const) {
     test(`Python speaking ${protocol} and a browser see, hear and write to each other`, async (t) => {
-      const links = await makeLesson(server.origin);
-      const teacher = await Visitor.open(t, browser, links.teacher);
+      const links = await makeLesson(stage.server.origin);
+      const teacher = await Visitor.open(t, stage.browser, links.teacher);
       await teacher.join('Ms Hill');
-      const python = await PythonClient.join(t, server.origin, links.class, 'Python', protocol);
+      const python = await PythonClient.join(t, stage.server.origin, links.class, 'Python', protocol);
       await Promise.all([
         teacher.seesMoving(teacher.tile('Python').locator('video'), 'the picture that Python draws'),
         teacher.hearsSound(),

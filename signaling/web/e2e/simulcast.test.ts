@@ -1,27 +1,16 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Visitor, makeLesson, startBrowser } from './classroom.js';
+import { describe, test } from 'node:test';
+import { Visitor, makeLesson } from './classroom.js';
 import { eventually } from './eventually.js';
-import { Server } from './server.js';
+import { setStage } from './stage.js';
 
 describe('simulcast', () => {
-  let server: Server;
-  let browser: Browser;
-
-  before(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const stage = setStage();
 
   test('the picture follows the size of its tile, and what nobody sees is not sent', async (t) => {
-    const links = await makeLesson(server.origin);
-    const teacher = await Visitor.open(t, browser, links.teacher);
-    const pupils = await Visitor.open(t, browser, links.class);
+    const links = await makeLesson(stage.server.origin);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
+    const pupils = await Visitor.open(t, stage.browser, links.class);
     await Promise.all([teacher.join('Ms Hill'), pupils.join('Year 5')]);
     const video = pupils.tile('Ms Hill').locator('video');
     await pupils.seesMoving(video, 'the teacher');

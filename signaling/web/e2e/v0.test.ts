@@ -1,28 +1,17 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Visitor, makeLesson, startBrowser } from './classroom.js';
+import { describe, test } from 'node:test';
+import { Visitor, makeLesson } from './classroom.js';
 import { OlderClient } from './older-client.js';
-import { Server } from './server.js';
+import { setStage } from './stage.js';
 
 describe('a client of the older protocol, with two connections', () => {
-  let server: Server;
-  let browser: Browser;
-
-  before(async () => {
-    server = await Server.start();
-    browser = await startBrowser();
-  });
-  after(async () => {
-    await browser?.close();
-    await server?.stop();
-  });
+  const stage = setStage();
 
   test('is seen and heard by the lesson, and sees and hears it', async (t) => {
-    const links = await makeLesson(server.origin);
-    const teacher = await Visitor.open(t, browser, links.teacher);
+    const links = await makeLesson(stage.server.origin);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
     await teacher.join('Ms Hill');
-    const pupils = await OlderClient.join(t, browser, server.origin, links.class, 'Year 5');
+    const pupils = await OlderClient.join(t, stage.browser, stage.server.origin, links.class, 'Year 5');
     await Promise.all([pupils.sees(1), pupils.hearsSound()]);
     await pupils.publish(true);
     const video = teacher.tile('Year 5').locator('video');
@@ -40,9 +29,9 @@ describe('a client of the older protocol, with two connections', () => {
   });
 
   test('receives a track that ends and comes back on a line that was used before', async (t) => {
-    const links = await makeLesson(server.origin);
-    const pupils = await OlderClient.join(t, browser, server.origin, links.class, 'Year 5');
-    const teacher = await Visitor.open(t, browser, links.teacher);
+    const links = await makeLesson(stage.server.origin);
+    const pupils = await OlderClient.join(t, stage.browser, stage.server.origin, links.class, 'Year 5');
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
     await teacher.join('Ms Hill');
     await pupils.sees(1);
     for (let turn = 0; turn < 2; turn++) {
@@ -54,11 +43,11 @@ describe('a client of the older protocol, with two connections', () => {
   });
 
   test('exchanges messages with the newer kind and with its own', async (t) => {
-    const links = await makeLesson(server.origin);
-    const teacher = await Visitor.open(t, browser, links.teacher);
+    const links = await makeLesson(stage.server.origin);
+    const teacher = await Visitor.open(t, stage.browser, links.teacher);
     await teacher.join('Ms Hill');
-    const first = await OlderClient.join(t, browser, server.origin, links.class, 'Year 5');
-    const late = await OlderClient.join(t, browser, server.origin, links.class, 'Year 6');
+    const first = await OlderClient.join(t, stage.browser, stage.server.origin, links.class, 'Year 5');
+    const late = await OlderClient.join(t, stage.browser, stage.server.origin, links.class, 'Year 6');
 
     await first.chat('Is this the Nile?');
     await teacher.page.getByRole('log').getByText('Year 5 Is this the Nile?').waitFor();

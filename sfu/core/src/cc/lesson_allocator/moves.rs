@@ -250,7 +250,7 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         }
         self.make_room(lesson);
         let mut total = self.total(lesson);
-        for index in in_order(pictures) {
+        for index in tiers::ascending(pictures, |picture| Some((picture.role, picture.priority))) {
             let (picture, reach) = (&pictures[index], self.reach[index]);
             while self.states[index].level < reach {
                 let level = self.states[index].level;
@@ -416,23 +416,11 @@ fn level_of(layer: Option<Layer>, ladder: &Ladder) -> usize {
     ladder.iter().rposition(within).map_or(ladder.len().min(1), |index| index + 1)
 }
 
-/// The pictures in the order in which they rise.
-fn in_order<K>(pictures: &[Picture<K>]) -> impl Iterator<Item = usize> {
-    let mut last = None;
-    std::iter::from_fn(move || {
-        let rank = |index: usize| (pictures[index].role, pictures[index].priority, index);
-        let behind = (0..pictures.len()).filter(|&index| last.is_none_or(|last| rank(index) > rank(last)));
-        last = behind.min_by_key(|&index| rank(index));
-        last
-    })
-    .fuse()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::testing::{camera_of, slides_of};
     use super::*;
-    use crate::cc::testing::{Xorshift, any_time};
+    use crate::testing::{Random, origin};
 
     const AUDIO: Bitrate = Bitrate::kbps(40);
     const TICK: Duration = Duration::from_millis(100);
@@ -459,7 +447,7 @@ mod tests {
             };
             let pictures =
                 vec![slides_of(0), camera_of(1, Role::TeacherCamera), camera_of(2, Role::OtherCamera)];
-            Self { now: any_time(), allocator: LessonAllocator::new(), link, pictures }
+            Self { now: origin(), allocator: LessonAllocator::new(), link, pictures }
         }
 
         /// Lets time pass, with feedback each 100 ms. Returns the levels in the end.
@@ -580,7 +568,7 @@ mod tests {
     #[test]
     fn the_same_is_decided_again_and_no_more_than_the_budget() {
         let run = |seed| {
-            let mut random = Xorshift(seed);
+            let mut random = Random::new(seed);
             let mut class = Class::new(400);
             let mut log = Vec::new();
             for _ in 0..2000 {

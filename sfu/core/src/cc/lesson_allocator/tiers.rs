@@ -69,17 +69,21 @@ pub(super) fn named_goal<K>(picture: &Picture<K>) -> usize {
 
 /// The pictures of a role, in their order.
 fn of_role<K>(pictures: &[Picture<K>], role: Role) -> impl Iterator<Item = usize> {
+    ascending(pictures, move |picture| (picture.role == role).then_some(picture.priority))
+}
+
+/// Those pictures that have a rank, by it and then in the order in which they are given.
+pub(super) fn ascending<K, R: Ord + Copy>(
+    pictures: &[Picture<K>],
+    rank: impl Fn(&Picture<K>) -> Option<R>,
+) -> impl Iterator<Item = usize> {
     let mut last = None;
     // Few, and mostly in order: looking for the next is cheaper than sorting them, and needs no memory.
     std::iter::from_fn(move || {
-        let rank = |index: usize| (pictures[index].priority, index);
-        let own = (0..pictures.len()).filter(|&index| pictures[index].role == role);
-        last = own
-            .filter(|&index| last.is_none_or(|last| rank(index) > rank(last)))
-            .min_by_key(|&index| rank(index));
-        last
+        let ranked = (0..).zip(pictures).filter_map(|(index, picture)| Some((rank(picture)?, index)));
+        last = Some(ranked.filter(|&place| last.is_none_or(|last| place > last)).min()?);
+        last.map(|(_, index)| index)
     })
-    .fuse()
 }
 
 struct Tier {
@@ -178,7 +182,7 @@ fn utility(role: Role, step: &Step) -> f64 {
 mod tests {
     use super::super::testing::{camera_of, slides_of};
     use super::*;
-    use crate::cc::testing::Xorshift;
+    use crate::testing::Random;
 
     fn lesson() -> Vec<Picture<u8>> {
         vec![
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn more_budget_is_never_worse_and_never_overspent() {
-        let mut random = Xorshift(7);
+        let mut random = Random::new(7);
         for _ in 0..200 {
             let pictures: Vec<_> = lesson().into_iter().filter(|_| random.below(4) > 0).collect();
             let mut before: Option<(u64, Vec<f64>)> = None;

@@ -47,11 +47,18 @@ pub fn count() -> anyhow::Result<BTreeMap<String, f64>> {
         ensure!(run.status.success(), "valgrind failed:\n{}", String::from_utf8_lossy(&run.stderr));
         let text = fs::read_to_string(&profile).with_context(|| format!("no profile of {name}"))?;
         fs::remove_file(&profile)?;
+        // Valgrind succeeds on a full disk, too, with what had room.
+        ensure!(is_whole(&text), "the profile of {name} is cut off: is the disk full?");
         let instructions = own_instructions(&text, &program.to_string_lossy());
         ensure!(instructions > 0, "nothing was counted for {name}");
         counts.insert((*name).to_owned(), instructions as f64 / *operations as f64);
     }
     Ok(counts)
+}
+
+/// Whether a profile was written to its end, where the totals stand.
+fn is_whole(profile: &str) -> bool {
+    profile.lines().last().is_some_and(|line| line.starts_with("totals:"))
 }
 
 /// Adds up the profile's instructions of functions of `program` that are not left out.
@@ -112,5 +119,6 @@ mod tests {
                        calls=5 20\n+1 9000\n* 7\n\nfn=(2)\n20 8000\n\nob=(2) /libc.so\nfn=(3) memcpy\n1 500\n\n\
                        ob=(1)\nfn=(5) aead_seal\n1 600\nfn=(4) core::pace\n3 1\ntotals: 17000\n";
         assert_eq!(own_instructions(profile, "/gate"), 100 + 30 + 7 + 1);
+        assert!(is_whole(profile) && !is_whole(&profile[..profile.len() - 20]));
     }
 }

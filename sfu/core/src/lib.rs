@@ -17,6 +17,8 @@ pub mod seq;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod stats;
+#[cfg(any(test, feature = "sim"))]
+pub mod testing;
 pub mod timers;
 pub mod track;
 pub mod transport;

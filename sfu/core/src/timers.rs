@@ -104,26 +104,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-
-    /// xorshift64: enough to shuffle a test.
-    fn random(state: &mut u64) -> u64 {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        *state
-    }
+    use crate::testing::{Random, origin};
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "an arbitrary origin")]
     fn keys_come_out_in_the_order_of_their_last_deadline() {
-        let origin = Instant::now();
-        let mut seed = 7;
+        let origin = origin();
+        let mut random = Random::new(7);
         let mut deadlines = Deadlines::default();
         let mut model = [None; 40];
         for _ in 0..2000 {
-            let key = random(&mut seed) % 40;
-            let deadline = (!random(&mut seed).is_multiple_of(4))
-                .then(|| origin + Duration::from_millis(random(&mut seed) % 500));
+            let key = random.next_u64() % 40;
+            let deadline = (!random.next_u64().is_multiple_of(4))
+                .then(|| origin + Duration::from_millis(random.next_u64() % 500));
             deadlines.set(key as u32, deadline);
             model[key as usize] = deadline;
             assert_eq!(deadlines.next(), model.iter().flatten().min().copied());

@@ -160,9 +160,9 @@ impl<E: LinkEstimator> LinkControl<E> {
 mod tests {
     use super::*;
     use crate::cc::send_history::SentPacket;
-    use crate::cc::testing::{Xorshift, any_time};
     use crate::cc::twcc::ArrivalRecorder;
     use crate::rtp::rtcp::{Rtcp, Ssrc, TransportFeedback, packets};
+    use crate::testing::{Random, origin};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn an_estimator_that_overshoots_is_held_by_the_guard() {
-        let start = any_time();
+        let start = origin();
         let mut control = LinkControl::with(LinkConfig::default(), Fixed(Bitrate::kbps(300)), start);
         let seen = run(&mut control, start, 60, |control| control.estimate().as_bps());
         let draining = seen.iter().filter(|(_, state)| *state == LinkState::Draining).count();
@@ -233,7 +233,7 @@ mod tests {
 
     #[test]
     fn follows_the_link() {
-        let start = any_time();
+        let start = origin();
         let mut control = LinkControl::new(LinkConfig::default(), start);
         let seen = run(&mut control, start, 60, |control| control.estimate().as_bps());
         let late: Vec<u64> = seen[300..].iter().map(|(estimate, _)| estimate.as_bps()).collect();
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn packets_leave_a_little_faster_than_the_link_carries_and_none_waits_for_long() {
-        let start = any_time();
+        let start = origin();
         let mut control = LinkControl::with(LinkConfig::default(), Fixed(Bitrate::kbps(150)), start);
         assert_eq!(control.pace(0), None, "nothing is known");
         run(&mut control, start, 10, |_| 100_000);
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn silence_is_an_outage_and_an_answer_ends_it() {
-        let start = any_time();
+        let start = origin();
         let mut control = LinkControl::new(LinkConfig::default(), start);
         run(&mut control, start, 5, |_| 100_000);
         let at = start + MS * 5000;
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn sleeps_while_nothing_is_sent() {
-        let start = any_time();
+        let start = origin();
         let mut control = LinkControl::new(LinkConfig::default(), start);
         assert_eq!(control.poll_timeout(), None);
         control.on_sent(start + MS, 1, 100, true);
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn one_input_has_one_outcome() {
-        let start = any_time();
+        let start = origin();
         let seen = [0, 1].map(|_| {
             let mut control = LinkControl::new(LinkConfig::default(), start);
             run(&mut control, start, 30, |control| control.estimate().as_bps())
@@ -298,8 +298,8 @@ mod tests {
     #[test]
     fn whatever_a_receiver_sends_does_no_harm() {
         for seed in 1..=100 {
-            let mut random = Xorshift(seed);
-            let start = any_time();
+            let mut random = Random::new(seed);
+            let start = origin();
             let mut control = LinkControl::new(LinkConfig::default(), start);
             let mut now = start;
             for seq in 0..600u16 {

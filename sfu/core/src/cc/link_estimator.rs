@@ -149,14 +149,14 @@ fn result(result: &PacketResult) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cc::testing::Xorshift;
+    use crate::testing::Random;
 
     const MS: Duration = Duration::from_millis(1);
 
     /// Sends at `target * use_of_it` over a link of that rate with a queue of 300 ms, for so many seconds.
     fn converge(config: &LinkConfig, bps: u64, seconds: u64, loss_per_mille: u64) -> Bitrate {
         let mut estimator = GoogCc::new(config);
-        let mut random = Xorshift(7);
+        let mut random = Random::new(7);
         let (mut free_at, mut credit, mut seq) = (0, 0, 0);
         let mut flying: Vec<PacketResult> = Vec::new();
         for tick in 0..seconds * 200 {
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn nothing_that_a_receiver_claims_makes_it_panic() {
         for seed in 1..=200 {
-            let mut random = Xorshift(seed);
+            let mut random = Random::new(seed);
             let mut estimator = GoogCc::new(&LinkConfig::default());
             let (mut now, mut seq) = (Duration::ZERO, 0);
             for _ in 0..200 {

@@ -264,7 +264,7 @@ fn nanobits_of(bytes: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cc::testing::{Xorshift, any_time};
+    use crate::testing::{Random, origin};
 
     const MILLI: Duration = Duration::from_millis(1);
 
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn higher_classes_leave_first_and_each_in_its_order() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = Pacer::new(PacerConfig::default(), now);
         let pushes = [
             (Priority::Probe, 0),
@@ -302,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_whole_frame_leaves_at_once_where_the_link_has_room() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = Pacer::new(PacerConfig::default(), now);
         for item in 0..16 {
             let _ = pacer.push(now, Priority::Video, 1200, item);
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn on_a_thin_link_video_leaves_at_the_rate_after_a_burst() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = thin(now);
         for item in 0..4 {
             let _ = pacer.push(now, Priority::Video, 625, item);
@@ -327,7 +327,7 @@ mod tests {
 
     #[test]
     fn audio_never_waits_and_video_pays_for_it() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = thin(now);
         let _ = pacer.push(now, Priority::Video, 10_000, 0);
         let _ = pacer.push(now, Priority::Video, 1, 1);
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn video_waits_a_second_at_most_for_audio_beyond_the_rate() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = thin(now);
         for _ in 0..1000 {
             let _ = pacer.push(now, Priority::Audio, 1000, 0);
@@ -358,7 +358,7 @@ mod tests {
 
     #[test]
     fn without_a_rate_only_audio_leaves() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = thin(now);
         pacer.set_rate(now, Bitrate::ZERO);
         let _ = pacer.push(now, Priority::Video, 100, 1);
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_full_class_gives_back_its_oldest() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = thin(now);
         for item in 0..4 {
             assert_eq!(pacer.push(now, Priority::Video, 100, item), Pushed::Queued);
@@ -384,7 +384,7 @@ mod tests {
 
     #[test]
     fn drops_what_a_track_leaves_behind() {
-        let now = any_time();
+        let now = origin();
         let mut pacer = thin(now);
         for (priority, item) in [(Priority::Audio, 1), (Priority::Video, 2), (Priority::Video, 3)] {
             let _ = pacer.push(now, priority, 100, item);
@@ -397,8 +397,8 @@ mod tests {
     #[test]
     fn under_any_load_the_rate_holds_and_timeouts_tell_the_truth() {
         for seed in 1..=20 {
-            let mut random = Xorshift(seed);
-            let start = any_time();
+            let mut random = Random::new(seed);
+            let start = origin();
             let mut pacer = Pacer::new(
                 PacerConfig { rate: Bitrate::kbps(800), class_limit: 64, ..PacerConfig::default() },
                 start,

@@ -190,9 +190,9 @@ fn place(seq: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cc::testing::any_time;
     use crate::cc::twcc::ArrivalRecorder;
     use crate::rtp::rtcp::{Rtcp, Ssrc, packets};
+    use crate::testing::origin;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -205,7 +205,7 @@ mod tests {
 
     impl Wire {
         fn new() -> Self {
-            let start = any_time();
+            let start = origin();
             let recorder = ArrivalRecorder::new(Duration::ZERO, start);
             Self { start, history: SendHistory::new(start), recorder }
         }

@@ -526,7 +526,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::track::testing::{facts, start};
+    use crate::testing::origin;
+    use crate::track::testing::facts;
 
     const A: StreamKey = StreamKey { encoding: 0, epoch: 0 };
     const B: StreamKey = StreamKey { encoding: 1, epoch: 0 };
@@ -681,7 +682,7 @@ mod tests {
 
     #[test]
     fn timestamps_of_another_stream_follow_the_senders_clock_and_else_the_time_gone_by() {
-        let start = start();
+        let start = origin();
         let (first, second) = (facts(1, 10_000), facts(70, 500));
         let first = PacketFacts { arrival: start, ..first };
         let second = PacketFacts { arrival: start + Duration::from_millis(100), ..second };
@@ -709,7 +710,7 @@ mod tests {
 
     #[test]
     fn a_guess_is_corrected_once_the_reports_tell_and_only_forwards() {
-        let start = start();
+        let start = origin();
         // The guess is 19,000. As the reports say, the second frame (3,000 ticks later) is at:
         for (translated, second) in
             [(18_100, 21_100), (20_000, 23_000), (15_000, 19_001), (9_000_000, 22_000)]

@@ -230,7 +230,7 @@ impl DepartureLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::{Xorshift, start};
+    use crate::testing::{Random, origin};
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_missed_packet_is_sent_again_once_a_round_trip() {
-        let start = start();
+        let start = origin();
         let mut log = DepartureLog::new(start, 8, false);
         for seq in 65_534..65_540 {
             log.record(start, &departure(seq));
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_never_left_or_left_long_ago_is_unknown() {
-        let start = start();
+        let start = origin();
         let mut log = DepartureLog::new(start, 8, false);
         assert_eq!(outcome(&mut log, start, 7), Err(NotResent::Unknown));
         for seq in 100..120 {
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_greedy_receiver_gets_a_packet_eight_times() {
-        let start = start();
+        let start = origin();
         let mut log = DepartureLog::new(start, 8, false);
         log.record(start, &departure(5));
         let sent = (0..100u32).filter(|&i| outcome(&mut log, start + i * 10 * MS, 5).is_ok()).count();
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn a_number_that_was_skipped_is_not_what_had_its_place_before() {
-        let start = start();
+        let start = origin();
         let mut log = DepartureLog::new(start, 8, false);
         for seq in [100, 101, 102, 103, 109, 110] {
             log.record(start, &departure(seq));
@@ -307,8 +307,8 @@ mod tests {
     #[test]
     fn whatever_departs_is_remembered_as_it_was_or_not_at_all() {
         for seed in 1..=20 {
-            let mut random = Xorshift(seed);
-            let start = start();
+            let mut random = Random::new(seed);
+            let start = origin();
             let mut log = DepartureLog::new(start, 64, true);
             let mut departed: Vec<Option<Departure>> = vec![None; 70_000];
             let (mut ahead, mut picture) = (5000, 0);

@@ -98,11 +98,11 @@ impl SendStats {
 mod tests {
     use super::*;
     use crate::rtp::params::Ssrc;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     #[test]
     fn a_report_is_due_only_when_something_was_sent() {
-        let now = start();
+        let now = origin();
         let clock = SenderClock { ntp: NtpTime(5 << 32), time: 77, arrival: now };
         let mut stats = SendStats::default();
         assert_eq!(stats.report(&clock, now), None);
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_round_trip_follows_from_the_echo_of_either_of_the_last_two_reports() {
-        let start = start();
+        let start = origin();
         let mut stats = SendStats::default();
         for second in 0..3u64 {
             stats.on_packet(1);
@@ -154,7 +154,7 @@ mod tests {
                 last_sr: 0,
                 delay_since_sr: 0,
             };
-            stats.on_report_block(start(), &block);
+            stats.on_report_block(origin(), &block);
             let recent = stats.take_reception(48_000);
             assert_eq!(recent.jitter, Duration::from_millis(10));
             (recent.expected, recent.lost)

@@ -10,13 +10,13 @@ use crate::rtp::params::{
     Codec, CodecParams, EncodingParams, Extension, ExtensionMap, Mid, ReceiveParams, Rid, SendParams, Ssrc,
 };
 use crate::rtp::rtcp;
+use crate::testing::origin;
 use crate::units::{MediaKind, Source, TrackId, TransportId};
 
 /// Reads `data` as packets, each behind a byte that says whose and what it is (bit 0: the receiver's, bit 1:
 /// RTCP), a byte of milliseconds that pass before it, and a byte of length.
 pub fn fuzz(data: &[u8]) {
-    #[expect(clippy::disallowed_methods, reason = "an `Instant` can be made in no other way")]
-    let mut now = Instant::now();
+    let mut now = origin();
     let (mut room, sender, receiver) = lesson(now);
     let mut rest = data;
     while let Some((&[what, wait, len], behind)) = rest.split_first_chunk() {
@@ -80,11 +80,11 @@ fn lesson(now: Instant) -> (Room, ParticipantKey, ParticipantKey) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::Xorshift;
+    use crate::testing::Random;
 
     #[test]
     fn random_packets_are_survived() {
-        let mut random = Xorshift(7);
+        let mut random = Random::new(7);
         for _ in 0..200 {
             let mut data = Vec::new();
             for _ in 0..40 {

@@ -159,7 +159,7 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     const fn ms(ms: u64) -> Duration {
         Duration::from_millis(ms)
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn a_score_falls_at_once_and_rises_slowly() {
-        let (now, none) = (start(), Reception::default());
+        let (now, none) = (origin(), Reception::default());
         let mut health = Health::new(now);
         let mut judge = |lost| {
             health.judge(now, None, reception(1000, lost, ms(0)), none, false);
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn only_who_had_something_to_say_is_lost() {
-        let (start, none) = (start(), Reception::default());
+        let (start, none) = (origin(), Reception::default());
         for (flowing, silence, score) in
             [(true, 9_000, Some(100)), (true, 10_000, Some(0)), (false, 60_000, None)]
         {

@@ -255,7 +255,7 @@ mod tests {
     use slotmap::SlotMap;
 
     use super::*;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -294,7 +294,7 @@ mod tests {
 
         /// Runs scripts of (from ms, step), one for each microphone, up to `end` ms.
         fn run(mut self, scripts: &[&[(u32, Step)]], end: u32) -> Vec<(u32, Vec<usize>)> {
-            let start = start();
+            let start = origin();
             let at = |ms: u32| start + ms * MS;
             for ms in (0..end).step_by(20) {
                 for (microphone, script) in scripts.iter().enumerate() {
@@ -399,7 +399,7 @@ mod tests {
         assert!(last.1.is_empty() && last.0 <= 3300, "{reports:?}");
 
         let mut class = Class::new(2);
-        let now = start();
+        let now = origin();
         for i in 0..50 {
             let level = AudioLevel { voice: true, level: 20 };
             class.speakers.observe(now + i * 20 * MS, class.tracks[0].0, level, i * FRAME);
@@ -425,7 +425,7 @@ mod tests {
     #[test]
     fn jitter_and_a_sender_that_counts_anew_change_nothing() {
         let mut class = Class::new(1);
-        let now = start();
+        let now = origin();
         let level = AudioLevel { voice: true, level: 25 };
         for i in 0..400u32 {
             // Ten at a time, and from the middle on other timestamps, far behind the first.

@@ -3,9 +3,10 @@
 //! failing run can be run again.
 
 pub mod client;
-pub mod clock;
 pub mod fan_out;
 pub mod network;
 pub mod path;
 pub mod script;
 pub mod source;
+
+pub use crate::testing as clock;

@@ -375,7 +375,7 @@ fn facts(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     const OPUS: CodecParams =
         CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
@@ -383,7 +383,7 @@ mod tests {
     fn encoding() -> Encoding {
         let stream = StreamKey { encoding: 0, epoch: 0 };
         let params = EncodingParams { ssrc: Some(Ssrc(0)), ..EncodingParams::default() };
-        Encoding::new(start(), MediaKind::Audio, stream, params)
+        Encoding::new(origin(), MediaKind::Audio, stream, params)
     }
 
     fn receive(encoding: &mut Encoding, now: Instant, seq: u16) -> Result<Arrival, ReceiveError> {
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn a_run_is_never_mistaken_for_an_earlier_one() {
-        let (mut encoding, now) = (encoding(), start());
+        let (mut encoding, now) = (encoding(), origin());
         let mut before = receive(&mut encoding, now, 7).unwrap().stream;
         // More than any 16 bits can count.
         for run in 1..=70_000 {
@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn packets_change_the_ssrc_only_now_and_then() {
-        let (mut encoding, now) = (encoding(), start());
+        let (mut encoding, now) = (encoding(), origin());
         let learn = |encoding: &mut Encoding, ms, ssrc| {
             encoding.learn_ssrc(now + Duration::from_millis(ms), Ssrc(ssrc))
         };
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn resent_sound_hides_no_loss_and_adds_no_jitter() {
-        let (mut encoding, start) = (encoding(), start());
+        let (mut encoding, start) = (encoding(), origin());
         encoding.set_wanted(true);
         let at = |seq: u16| start + Duration::from_millis(20) * seq.into();
         for seq in 0..100 {

@@ -59,11 +59,11 @@ impl KeyFrameRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     #[test]
     fn one_request_serves_all_who_wait() {
-        let (mut request, start) = (KeyFrameRequest::default(), start());
+        let (mut request, start) = (KeyFrameRequest::default(), origin());
         assert!(!request.poll(start));
         request.want();
         request.want();
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_request_soon_after_the_last_waits_its_turn() {
-        let (mut request, start) = (KeyFrameRequest::default(), start());
+        let (mut request, start) = (KeyFrameRequest::default(), origin());
         request.want();
         assert!(request.poll(start));
         request.on_key_frame();
@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn asking_a_silent_sender_ends() {
-        let (mut request, start) = (KeyFrameRequest::default(), start());
+        let (mut request, start) = (KeyFrameRequest::default(), origin());
         request.want();
         let sent = (0..100).filter(|&i| request.poll(start + i * MIN_INTERVAL)).count();
         assert_eq!(sent, usize::from(MAX_TRIES));

@@ -131,11 +131,11 @@ impl Activity {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     #[test]
     fn the_rate_is_that_of_the_last_second() {
-        let start = start();
+        let start = origin();
         let mut rate = LayerRate::new(start);
         for i in 0..200 {
             rate.on_packet(start + i * Duration::from_millis(10), 125);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn an_encoding_is_off_before_its_first_packet_and_after_silence() {
-        let start = start();
+        let start = origin();
         let mut activity = Activity::default();
         assert!(!activity.active(start));
         activity.on_packet(start);
@@ -168,7 +168,7 @@ mod tests {
             (5, 40, 1210, false),
             (1, 100, 2400, true),
         ] {
-            let (mut activity, start) = (Activity::default(), start());
+            let (mut activity, start) = (Activity::default(), origin());
             for i in 0..=fps {
                 activity.on_packet(start + i * Duration::from_secs(1) / fps);
                 activity.on_frame(start + i * Duration::from_secs(1) / fps, 0);

@@ -23,42 +23,22 @@ pub struct StreamKey {
 
 #[cfg(test)]
 pub(crate) mod testing {
-    use std::time::Instant;
-
     use super::packet_cache::PacketFacts;
     use crate::rtp::params::Codec;
-
-    /// Where virtual time begins.
-    #[expect(clippy::disallowed_methods, reason = "an `Instant` can be made in no other way")]
-    pub(crate) fn start() -> Instant {
-        Instant::now()
-    }
+    use crate::testing::origin;
 
     /// A packet of video at which decoding can start.
     pub(crate) fn facts(seq: u64, time: u32) -> PacketFacts {
         PacketFacts {
             seq,
             time,
-            arrival: start(),
+            arrival: origin(),
             marker: false,
             codec: Codec::Vp8,
             vp8: None,
             starts_decoding: true,
             audio_level: None,
             orientation: None,
-        }
-    }
-
-    /// Marsaglia's xorshift64: the same numbers in every run.
-    pub(crate) struct Xorshift(pub(crate) u64);
-
-    impl Xorshift {
-        /// A number below `bound`.
-        pub(crate) fn below(&mut self, bound: u64) -> u64 {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            self.0 % bound
         }
     }
 }

@@ -131,7 +131,7 @@ impl NackGenerator {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     const RETRY: Duration = Duration::from_millis(100);
 
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_asked_for_after_the_reordering_delay_and_again_each_retry() {
-        let (mut nack, start) = (NackGenerator::default(), start());
+        let (mut nack, start) = (NackGenerator::default(), origin());
         assert_eq!(nack.on_packet(start, 10, true), Continuity::InOrder);
         assert_eq!(nack.on_packet(start, 13, true), Continuity::Gap);
         assert_eq!(nack.poll_timeout(), Some(start + REORDER_DELAY));
@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn an_overtaken_packet_is_never_asked_for() {
-        let (mut nack, start) = (NackGenerator::default(), start());
+        let (mut nack, start) = (NackGenerator::default(), origin());
         nack.on_packet(start, 10, true);
         nack.on_packet(start, 12, true);
         assert_eq!(nack.on_packet(start, 11, true), Continuity::Filled);
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn asking_ends_after_ten_tries_or_when_it_is_too_late() {
-        let (mut nack, start) = (NackGenerator::default(), start());
+        let (mut nack, start) = (NackGenerator::default(), origin());
         nack.on_packet(start, 1, true);
         nack.on_packet(start, 3, true);
         let tries: usize = (0..100u32).map(|i| due(&mut nack, start + i * RETRY / 2).len()).sum();
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_gap_too_large_to_repair_is_forgotten() {
-        let (mut nack, start) = (NackGenerator::default(), start());
+        let (mut nack, start) = (NackGenerator::default(), origin());
         nack.on_packet(start, 1, true);
         nack.on_packet(start, 3, true);
         assert_eq!(nack.on_packet(start, 4 + MAX_MISSING as u64, true), Continuity::Broken);
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn numbers_that_did_not_fit_a_packet_stay_due() {
-        let (mut nack, start) = (NackGenerator::default(), start());
+        let (mut nack, start) = (NackGenerator::default(), origin());
         nack.on_packet(start, 1, true);
         nack.on_packet(start, 6, true);
         let now = start + REORDER_DELAY;
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_nobody_wants_is_not_asked_for() {
-        let (mut nack, start) = (NackGenerator::default(), start());
+        let (mut nack, start) = (NackGenerator::default(), origin());
         nack.on_packet(start, 10, false);
         assert_eq!(nack.on_packet(start, 12, true), Continuity::Gap);
         nack.on_packet(start, 2000, false);

@@ -151,7 +151,7 @@ pub fn ticks(duration: Duration, clock_rate: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::track::testing::start;
+    use crate::testing::origin;
 
     const SSRC: Ssrc = Ssrc(1);
     const CYCLE: u64 = 1 << 16;
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn loss_is_counted_per_interval_and_in_total() {
-        let (mut stats, now) = (ReceiveStats::default(), start());
+        let (mut stats, now) = (ReceiveStats::default(), origin());
         assert_eq!(stats.report(now, SSRC), None);
         for seq in (0..100).filter(|seq| seq % 4 != 1) {
             stats.on_packet(now, CYCLE + seq, seq * 960, 48_000);
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn a_packet_sent_again_hides_no_loss_and_adds_no_jitter() {
-        let (mut stats, start) = (ReceiveStats::default(), start());
+        let (mut stats, start) = (ReceiveStats::default(), origin());
         let at = |seq: u64| start + seq as u32 * 20 * MS;
         for seq in 0..100 {
             if seq % 10 != 5 {
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn duplicates_never_make_a_negative_fraction() {
-        let (mut stats, now) = (ReceiveStats::default(), start());
+        let (mut stats, now) = (ReceiveStats::default(), origin());
         for _ in 0..3 {
             stats.on_packet(now, CYCLE + 7, 0, 48_000);
         }
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn steady_packets_have_no_jitter_and_swinging_ones_their_swing() {
-        let (mut steady, mut swinging, start) = (ReceiveStats::default(), ReceiveStats::default(), start());
+        let (mut steady, mut swinging, start) = (ReceiveStats::default(), ReceiveStats::default(), origin());
         for i in 0..500u32 {
             let (seq, time) = (CYCLE + u64::from(i), u64::from(i) * 960);
             steady.on_packet(start + i * 20 * MS, seq, time, 48_000);
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_sender_report_is_echoed_with_the_time_since() {
-        let (mut stats, now) = (ReceiveStats::default(), start());
+        let (mut stats, now) = (ReceiveStats::default(), origin());
         stats.on_packet(now, CYCLE, 0, 90_000);
         stats.on_sender_report(now, NtpTime(0x1122_3344_5566_7788), 1000);
         let report = stats.report(now + 500 * MS, SSRC).unwrap();
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_senders_clocks_run_on_and_translate_between_its_streams() {
-        let now = start();
+        let now = origin();
         let a = SenderClock { ntp: NtpTime(10 << 32), time: 5000, arrival: now };
         let later = a.at(now + 250 * MS, 90_000);
         assert_eq!((later.ntp.0, later.time), ((10 << 32) + (1 << 30), 5000 + 22_500));

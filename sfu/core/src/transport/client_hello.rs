@@ -253,8 +253,7 @@ fn vector(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// with the datagrams that made it.
 #[cfg(feature = "sim")]
 pub fn fuzz(data: &[u8]) {
-    #[expect(clippy::disallowed_methods, reason = "any instant will do; time stands still here")]
-    let now = Instant::now();
+    let now = crate::testing::origin();
     let mut buffer = HelloBuffer::new(now);
     let mut rest = data;
     while let Some((datagram, after)) = vector(rest) {
@@ -271,11 +270,7 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn now() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do; the test moves it itself")]
-        Instant::now()
-    }
+    use crate::testing::origin;
 
     /// A hello body with these SRTP profiles, padded by an extension to `len`.
     fn hello(profiles: &[u16], len: usize) -> Vec<u8> {
@@ -317,10 +312,10 @@ mod tests {
     }
 
     fn feed(datagrams: &[Vec<u8>]) -> Result<Option<Hello>, HelloError> {
-        let mut buffer = HelloBuffer::new(now());
+        let mut buffer = HelloBuffer::new(origin());
         let mut last = Ok(None);
         for datagram in datagrams {
-            last = buffer.push(now(), datagram);
+            last = buffer.push(origin(), datagram);
             if !matches!(last, Ok(None)) {
                 break;
             }
@@ -374,7 +369,7 @@ mod tests {
         encrypted[4] = 1;
         let mut second_message = datagram(400, 0, &body[..100]);
         second_message[RECORD_HEADER + 5] = 1;
-        let mut buffer = HelloBuffer::new(now());
+        let mut buffer = HelloBuffer::new(origin());
         for (bytes, error) in [
             (datagram(body.len() + 1, 0, &body[..100]), HelloError::Malformed),
             (datagram(body.len(), body.len() - 50, &body[..100]), HelloError::Malformed),
@@ -387,19 +382,19 @@ mod tests {
             (second_message, HelloError::NotAClientHello),
             (vec![22], HelloError::Malformed),
         ] {
-            buffer.push(now(), &datagram(body.len(), 100, &body[100..110])).unwrap();
-            assert_eq!(buffer.push(now(), &bytes).err(), Some(error));
+            buffer.push(origin(), &datagram(body.len(), 100, &body[100..110])).unwrap();
+            assert_eq!(buffer.push(origin(), &bytes).err(), Some(error));
             assert_eq!(buffer.missing, body.len() - 10);
         }
-        assert!(split(&body, 100).iter().any(|part| matches!(buffer.push(now(), part), Ok(Some(_)))));
+        assert!(split(&body, 100).iter().any(|part| matches!(buffer.push(origin(), part), Ok(Some(_)))));
     }
 
     #[test]
     fn a_hello_that_does_not_end_is_forgotten_by_size_and_by_time() {
-        let mut buffer = HelloBuffer::new(now());
+        let mut buffer = HelloBuffer::new(origin());
         let tiny: Vec<_> = (0..1000).map(|at| datagram(MAX_HELLO, at, &[0])).collect();
-        assert!(tiny.iter().any(|part| buffer.push(now(), part) == Err(HelloError::TooLong)));
-        let start = now();
+        assert!(tiny.iter().any(|part| buffer.push(origin(), part) == Err(HelloError::TooLong)));
+        let start = origin();
         let mut buffer = HelloBuffer::new(start);
         buffer.push(start, &datagram(400, 0, &[0; 100])).unwrap();
         let body = hello(&[7], 300);

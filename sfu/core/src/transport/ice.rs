@@ -260,8 +260,7 @@ static CRYPTO: AwsLcRsProvider = AwsLcRsProvider::new();
 /// and its answer can be read.
 #[cfg(feature = "sim")]
 pub fn fuzz(data: &[u8]) {
-    #[expect(clippy::disallowed_methods, reason = "an `Instant` can be made in no other way")]
-    let now = Instant::now();
+    let now = crate::testing::origin();
     let address = std::net::SocketAddr::from(([192, 0, 2, 1], 7882));
     let tuple = Tuple { local: address, remote: address };
     let side = |ufrag: &str| IceCredentials { ufrag: ufrag.to_owned(), pwd: "p".repeat(22) };
@@ -292,6 +291,7 @@ pub fn fuzz(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::origin;
     use rtc::stun::message::TransactionId;
     use rtc::stun::textattrs::TextAttribute;
 
@@ -355,14 +355,9 @@ mod tests {
         Check::new(&credentials("ours"), &credentials("theirs")).with(ATTR_USE_CANDIDATE, &[]).build()
     }
 
-    fn start() -> Instant {
-        #[expect(clippy::disallowed_methods, reason = "any instant will do; the test moves it itself")]
-        Instant::now()
-    }
-
     #[test]
     fn a_genuine_check_is_answered_with_the_senders_address_and_our_integrity() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         let checked = ice.handle(now, tuple(1), &check()).unwrap();
         assert!(checked.bound);
@@ -379,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_is_not_genuine_is_named_and_changes_nothing() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         let (ours, theirs) = (credentials("ours"), credentials("theirs"));
         let mut wrong_password = Check::new(&ours, &theirs);
@@ -408,7 +403,7 @@ mod tests {
 
     #[test]
     fn no_truncation_panics_or_passes() {
-        let now = start();
+        let now = origin();
         let request = check();
         for len in 0..request.len() {
             assert!(ice(now).handle(now, tuple(1), &request[..len]).is_err(), "{len}");
@@ -417,7 +412,7 @@ mod tests {
 
     #[test]
     fn media_follows_the_latest_nomination() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         for (port, datagram, selected) in [
             (1, check(), 1),
@@ -434,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_nomination_outside_the_signed_part_does_not_count() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         ice.handle(now, tuple(1), &check()).unwrap();
         let mut message = Message { raw: check(), ..Message::default() };
@@ -448,7 +443,7 @@ mod tests {
 
     #[test]
     fn a_client_that_wants_to_be_controlled_is_told_so() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         let request =
             Check::new(&credentials("ours"), &credentials("theirs")).with(ATTR_ICE_CONTROLLED, &[1; 8]);
@@ -461,7 +456,7 @@ mod tests {
 
     #[test]
     fn sprayed_source_ports_push_out_each_other_but_not_the_path_in_use() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         ice.handle(now, tuple(1), &nomination()).unwrap();
         let mut unbound = 0;
@@ -487,7 +482,7 @@ mod tests {
 
     #[test]
     fn a_restart_keeps_the_old_path_until_a_new_one_is_nominated() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         ice.handle(now, tuple(1), &nomination()).unwrap();
         restart(&mut ice, 2);
@@ -503,7 +498,7 @@ mod tests {
 
     #[test]
     fn restarts_that_overtake_each_other_leave_the_credentials_in_use_valid() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         ice.handle(now, tuple(1), &nomination()).unwrap();
         for generation in 2..=5 {
@@ -524,7 +519,7 @@ mod tests {
 
     #[test]
     fn the_same_credentials_again_change_neither_the_path_nor_a_restart_under_way() {
-        let now = start();
+        let now = origin();
         let mut ice = ice(now);
         ice.handle(now, tuple(1), &nomination()).unwrap();
         ice.restart(credentials("ours"), credentials("theirs"));

@@ -383,8 +383,7 @@ fn reliability_params(reliability: Reliability) -> (ReliabilityType, u32) {
 /// is established.
 #[cfg(feature = "sim")]
 pub fn fuzz(data: &[u8]) {
-    #[expect(clippy::disallowed_methods, reason = "an `Instant` can be made in no other way")]
-    let mut now = Instant::now();
+    let mut now = crate::testing::origin();
     let channels = vec![DataChannel { label: "_reliable".to_owned(), delivery: Delivery::Reliable }];
     let params = SctpParams { port: 5000, max_message_size: 65_536, channels };
     let (mut sctp, mut client) = (Sctp::new(&params, DtlsRole::Client), super::peer_data::PeerData::new());
@@ -450,8 +449,7 @@ mod tests {
         }
 
         fn with_ours(channels: Vec<DataChannel>) -> Self {
-            #[expect(clippy::disallowed_methods, reason = "any instant will do; the test moves it itself")]
-            let now = Instant::now();
+            let now = crate::testing::origin();
             let config = EndpointConfig::new();
             let mut endpoint = Endpoint::new(PEER, TransportProtocol::UDP, Arc::new(config), None);
             let transport = TransportConfig::default().with_max_message_size(u32::MAX);

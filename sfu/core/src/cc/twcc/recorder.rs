@@ -205,9 +205,9 @@ fn slot(seq: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cc::testing::{Xorshift, any_time};
     use crate::cc::twcc::{FeedbackView, PacketStatus};
     use crate::rtp::rtcp::{Rtcp, packets};
+    use crate::testing::{Random, origin};
 
     const SENDER: Ssrc = Ssrc(1);
     const MEDIA: Ssrc = Ssrc(2);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn reports_arrivals_and_losses_at_the_interval() {
-        let start = any_time();
+        let start = origin();
         let mut recorder = ArrivalRecorder::new(DEFAULT_INTERVAL, start);
         assert_eq!((recorder.poll_timeout(), poll(&mut recorder, start)), (None, None));
         recorder.record(start + MILLI, 65535);
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_late_packet_is_reported_with_what_follows_it() {
-        let start = any_time();
+        let start = origin();
         let mut recorder = ArrivalRecorder::new(DEFAULT_INTERVAL, start);
         recorder.record(start, 10);
         recorder.record(start + 4 * MILLI, 12);
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn arrivals_too_far_apart_for_a_delta_take_two_reports() {
-        let start = any_time();
+        let start = origin();
         let mut recorder = ArrivalRecorder::new(DEFAULT_INTERVAL, start);
         recorder.record(start, 1);
         recorder.record(start + Duration::from_secs(9), 3);
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_jump_beyond_the_window_begins_a_new_one() {
-        let start = any_time();
+        let start = origin();
         let mut recorder = ArrivalRecorder::new(DEFAULT_INTERVAL, start);
         recorder.record(start, 1);
         recorder.record(start, 30_000);
@@ -292,7 +292,7 @@ mod tests {
 
     #[test]
     fn much_loss_takes_several_reports_of_which_none_is_empty() {
-        let start = any_time();
+        let start = origin();
         let mut recorder = ArrivalRecorder::new(DEFAULT_INTERVAL, start);
         recorder.record(start, 0);
         assert!(poll(&mut recorder, start).is_some());
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_short_buffer_gets_a_part_and_a_tiny_one_nothing() {
-        let start = any_time();
+        let start = origin();
         let mut recorder = ArrivalRecorder::new(DEFAULT_INTERVAL, start);
         for seq in 0..100 {
             recorder.record(start, seq);
@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn every_arrival_is_reported_truly_whatever_the_network_does() {
         for seed in 1..=40 {
-            let mut random = Xorshift(seed);
-            let start = any_time();
+            let mut random = Random::new(seed);
+            let start = origin();
             let mut recorder = ArrivalRecorder::new(DEFAULT_INTERVAL, start);
             let mut arrivals = vec![None; 4000];
             let mut reported = arrivals.clone();

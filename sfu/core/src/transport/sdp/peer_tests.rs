@@ -19,12 +19,13 @@ use sfu_protocol::control::{Msid, Publish, Source};
 
 use super::{Answered, Negotiation, NegotiationConfig, Offering, SdpError};
 use crate::rtp::params::Extension;
+use crate::testing::origin;
 use crate::transport::params::{Fingerprint, IceCredentials};
 use crate::units::{MediaKind, TrackId};
 
 #[test]
 fn an_independent_peer_accepts_our_answers_and_flips_its_directions() {
-    let now = now();
+    let now = origin();
     let mut peer = peer(now);
     for kind in [RtpCodecKind::Audio, RtpCodecKind::Video] {
         for _ in 0..3 {
@@ -70,7 +71,7 @@ fn an_independent_peer_accepts_our_answers_and_flips_its_directions() {
 
 #[test]
 fn an_independent_peer_answers_our_offers() {
-    let now = now();
+    let now = origin();
     let mut peer = peer(now);
     let mut offering = Offering::new(config(), Vec::new());
     let msid = || Msid { stream: "PA_teacher|camera".to_owned(), track: "TR_x".to_owned() };
@@ -175,9 +176,4 @@ fn config() -> NegotiationConfig {
         candidates: vec!["127.0.0.1:7882".parse().expect("an address")],
         seed: 7,
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the peer wants an instant; nothing depends on which")]
-fn now() -> Instant {
-    Instant::now()
 }

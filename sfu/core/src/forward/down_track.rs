@@ -15,7 +15,7 @@ use crate::track::encoding::Arrival;
 use crate::track::packet_cache::PacketFacts;
 use crate::track::reception::Reception;
 use crate::track::up_track::UpTrack;
-use crate::units::MediaKind;
+use crate::units::{MediaKind, Millis};
 
 /// Key frames that one receiver can ask for within [`KEY_FRAME_WINDOW`]: all receivers pay for each.
 const KEY_FRAME_LIMIT: usize = 4;
@@ -46,13 +46,20 @@ pub enum Admission {
     Useless,
 }
 
+/// The time as the packet path counts it, worked out once for all that happens at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// To compare departures by.
+    pub millis: Millis,
+    /// As a header extension says it.
+    pub send_time: AbsSendTime,
+}
+
 /// The moment of a departure.
 #[derive(Debug)]
 pub struct Moment<'a> {
     /// Now.
-    pub now: Instant,
-    /// The same, as a header extension says it.
-    pub send_time: AbsSendTime,
+    pub now: Clock,
     /// The next transport-wide sequence number: taken, and advanced, by a packet that carries one.
     pub transport_seq: &'a mut u16,
 }
@@ -208,13 +215,13 @@ impl DownTrack {
         self.stats.on_packet(payload.len());
         if codec.nack {
             let departure = Departure { seq, stream, source_seq: facts.seq, offsets, stamps };
-            self.log(moment.now).record(moment.now, &departure);
+            self.log().record(moment.now.millis, &departure);
         }
         Some(len)
     }
 
     /// The receiver misses the packet with this number: whether to queue it again, and what it is.
-    pub fn on_nack(&mut self, now: Instant, seq: u16, rtt: Option<Duration>) -> Result<Departure, NotResent> {
+    pub fn on_nack(&mut self, now: Millis, seq: u16, rtt: Option<Duration>) -> Result<Departure, NotResent> {
         self.log.as_mut().ok_or(NotResent::Unknown)?.resend(now, seq, rtt)
     }
 
@@ -302,7 +309,7 @@ impl DownTrack {
         arrival.payload_len == 0 && self.rewriter.skip(arrival.stream, arrival.facts.seq) == Skip::Closed
     }
 
-    fn log(&mut self, now: Instant) -> &mut DepartureLog {
+    fn log(&mut self) -> &mut DepartureLog {
         let capacity = match self.params.kind {
             MediaKind::Audio => AUDIO_DEPARTURES,
             MediaKind::Video => VIDEO_DEPARTURES,
@@ -310,7 +317,7 @@ impl DownTrack {
         let params = &self.params;
         let verbatim =
             |codec: &CodecParams| codec.nack && (params.rtx_ssrc.is_none() || codec.rtx_pt.is_none());
-        self.log.get_or_insert_with(|| DepartureLog::new(now, capacity, params.codecs.iter().any(verbatim)))
+        self.log.get_or_insert_with(|| DepartureLog::new(capacity, params.codecs.iter().any(verbatim)))
     }
 
     fn codec(&self, codec: Codec) -> Option<&CodecParams> {
@@ -337,7 +344,7 @@ impl DownTrack {
                 *moment.transport_seq = seq.wrapping_add(1);
                 seq
             }),
-            send_time: extensions.id(Extension::AbsSendTime).map(|_| moment.send_time),
+            send_time: extensions.id(Extension::AbsSendTime).map(|_| moment.now.send_time),
         }
     }
 

@@ -3,11 +3,12 @@
 //! was stamped at departure is kept.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::rewriter::Offsets;
 use crate::rtp::ext::AbsSendTime;
 use crate::track::StreamKey;
+use crate::units::Millis;
 
 /// Departures remembered of a video track: two seconds of a 2.5 Mbit/s camera.
 pub const VIDEO_DEPARTURES: usize = 512;
@@ -78,7 +79,6 @@ pub struct DepartureLog {
     runs: VecDeque<Run>,
     /// The number of the newest run.
     newest_run: u16,
-    epoch: Instant,
 }
 
 /// Departures in a row that follow from their numbers in the same way.
@@ -92,8 +92,7 @@ struct Run {
 
 #[derive(Clone, Copy, Debug)]
 struct Record {
-    /// Milliseconds from the log's epoch to the departure, modulo 2^32.
-    at: u32,
+    at: Millis,
     /// The number of its run, modulo 2^16: between two records of one ring lie far fewer.
     run: u16,
     resends: Resends,
@@ -125,11 +124,11 @@ impl Resends {
 }
 
 impl DepartureLog {
-    /// Remembers `capacity` departures, a power of two, from `now` on. `verbatim` says that some are sent again as
+    /// Remembers `capacity` departures, a power of two. `verbatim` says that some are sent again as
     /// the same bytes, so that what was stamped on them is to be kept.
-    pub fn new(now: Instant, capacity: usize, verbatim: bool) -> Self {
+    pub fn new(capacity: usize, verbatim: bool) -> Self {
         debug_assert!(capacity.is_power_of_two());
-        let vacant = Record { at: 0, run: 0, resends: Resends::VACANT };
+        let vacant = Record { at: Millis::default(), run: 0, resends: Resends::VACANT };
         let stamps = if verbatim { capacity } else { 0 };
         Self {
             ring: vec![vacant; capacity].into_boxed_slice(),
@@ -137,13 +136,12 @@ impl DepartureLog {
             highest: 0,
             runs: VecDeque::with_capacity(RUNS),
             newest_run: 0,
-            epoch: now,
         }
     }
 
     /// A packet left.
     #[inline]
-    pub fn record(&mut self, now: Instant, departure: &Departure) {
+    pub fn record(&mut self, now: Millis, departure: &Departure) {
         let Departure { seq, stream, source_seq, offsets, stamps } = *departure;
         let len = self.ring.len() as u64;
         if seq + len <= self.highest {
@@ -157,7 +155,7 @@ impl DepartureLog {
         self.highest = self.highest.max(seq);
         let run = self.run(Run { stream, ahead: source_seq.wrapping_sub(seq), offsets });
         let slot = self.slot(seq);
-        self.ring[slot] = Record { at: self.millis(now), run, resends: Resends::NONE };
+        self.ring[slot] = Record { at: now, run, resends: Resends::NONE };
         if let Some(kept) = self.stamps.get_mut(slot) {
             *kept = stamps;
         }
@@ -180,13 +178,13 @@ impl DepartureLog {
 
     /// A receiver misses a packet: what it is, if it is to be sent again; it then counts as sent. `rtt` is the
     /// round trip to the receiver, where known.
-    pub fn resend(&mut self, now: Instant, wire: u16, rtt: Option<Duration>) -> Result<Departure, NotResent> {
+    pub fn resend(&mut self, now: Millis, wire: u16, rtt: Option<Duration>) -> Result<Departure, NotResent> {
         let behind = u64::from((self.highest as u16).wrapping_sub(wire));
         let seq = self.highest.checked_sub(behind).ok_or(NotResent::Unknown)?;
         let departure = self.departure(seq).ok_or(NotResent::Unknown)?;
-        let (now, slot) = (self.millis(now), self.slot(seq));
+        let slot = self.slot(seq);
         let record = &mut self.ring[slot];
-        let age = now.wrapping_sub(record.at);
+        let age = now.since(record.at);
         if u128::from(age) > MAX_RESEND_AGE.as_millis() {
             return Err(NotResent::TooLate);
         }
@@ -217,11 +215,6 @@ impl DepartureLog {
         self.newest_run
     }
 
-    fn millis(&self, now: Instant) -> u32 {
-        let since = now.saturating_duration_since(self.epoch);
-        (since.as_secs() as u32).wrapping_mul(1000).wrapping_add(since.subsec_millis())
-    }
-
     fn slot(&self, seq: u64) -> usize {
         seq as usize & (self.ring.len() - 1)
     }
@@ -230,9 +223,14 @@ impl DepartureLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Random, origin};
+    use crate::testing::Random;
 
     const MS: Duration = Duration::from_millis(1);
+
+    /// The count wraps early in each test.
+    fn at(millis: u32) -> Millis {
+        Millis(millis.wrapping_sub(20))
+    }
 
     fn departure(seq: u64) -> Departure {
         Departure {
@@ -244,63 +242,59 @@ mod tests {
         }
     }
 
-    fn outcome(log: &mut DepartureLog, now: Instant, wire: u16) -> Result<u64, NotResent> {
+    fn outcome(log: &mut DepartureLog, now: Millis, wire: u16) -> Result<u64, NotResent> {
         log.resend(now, wire, Some(80 * MS)).map(|departure| departure.source_seq)
     }
 
     #[test]
     fn a_missed_packet_is_sent_again_once_a_round_trip() {
-        let start = origin();
-        let mut log = DepartureLog::new(start, 8, false);
+        let mut log = DepartureLog::new(8, false);
         for seq in 65_534..65_540 {
-            log.record(start, &departure(seq));
+            log.record(at(0), &departure(seq));
         }
-        assert_eq!(outcome(&mut log, start + 10 * MS, 65_535), Ok(66_535));
-        assert_eq!(outcome(&mut log, start + 10 * MS, 2), Ok(66_538));
-        assert_eq!(outcome(&mut log, start + 60 * MS, 2), Err(NotResent::TooSoon));
-        assert_eq!(outcome(&mut log, start + 90 * MS, 2), Ok(66_538));
-        assert_eq!(outcome(&mut log, start + 1501 * MS, 3), Err(NotResent::TooLate));
+        assert_eq!(outcome(&mut log, at(10), 65_535), Ok(66_535));
+        assert_eq!(outcome(&mut log, at(10), 2), Ok(66_538));
+        assert_eq!(outcome(&mut log, at(60), 2), Err(NotResent::TooSoon));
+        assert_eq!(outcome(&mut log, at(90), 2), Ok(66_538));
+        assert_eq!(outcome(&mut log, at(1501), 3), Err(NotResent::TooLate));
     }
 
     #[test]
     fn what_never_left_or_left_long_ago_is_unknown() {
-        let start = origin();
-        let mut log = DepartureLog::new(start, 8, false);
-        assert_eq!(outcome(&mut log, start, 7), Err(NotResent::Unknown));
+        let mut log = DepartureLog::new(8, false);
+        assert_eq!(outcome(&mut log, at(0), 7), Err(NotResent::Unknown));
         for seq in 100..120 {
-            log.record(start, &departure(seq));
+            log.record(at(0), &departure(seq));
         }
         for wire in [99, 111, 120, 40_000] {
-            assert_eq!(outcome(&mut log, start, wire), Err(NotResent::Unknown), "{wire}");
+            assert_eq!(outcome(&mut log, at(0), wire), Err(NotResent::Unknown), "{wire}");
         }
-        assert_eq!(outcome(&mut log, start, 112), Ok(1112));
+        assert_eq!(outcome(&mut log, at(0), 112), Ok(1112));
     }
 
     #[test]
     fn a_greedy_receiver_gets_a_packet_eight_times() {
-        let start = origin();
-        let mut log = DepartureLog::new(start, 8, false);
-        log.record(start, &departure(5));
-        let sent = (0..100u32).filter(|&i| outcome(&mut log, start + i * 10 * MS, 5).is_ok()).count();
+        let mut log = DepartureLog::new(8, false);
+        log.record(at(0), &departure(5));
+        let sent = (0..100u32).filter(|&i| outcome(&mut log, at(10 * i), 5).is_ok()).count();
         assert_eq!(sent, usize::from(MAX_RESENDS));
     }
 
     #[test]
     fn a_number_that_was_skipped_is_not_what_had_its_place_before() {
-        let start = origin();
-        let mut log = DepartureLog::new(start, 8, false);
+        let mut log = DepartureLog::new(8, false);
         for seq in [100, 101, 102, 103, 109, 110] {
-            log.record(start, &departure(seq));
+            log.record(at(0), &departure(seq));
         }
         for seq in 90..120 {
             let known = [103, 109, 110].contains(&seq).then(|| departure(seq));
             assert_eq!(log.departure(seq), known, "{seq}");
         }
-        log.record(start, &departure(104));
-        log.record(start, &departure(102));
+        log.record(at(0), &departure(104));
+        log.record(at(0), &departure(102));
         assert_eq!(log.departure(104), Some(departure(104)));
         assert_eq!(log.departure(102), None, "it is too old, and would displace a newer one");
-        log.record(start, &departure(1000));
+        log.record(at(0), &departure(1000));
         assert_eq!((log.departure(110), log.departure(1000)), (None, Some(departure(1000))));
     }
 
@@ -308,8 +302,7 @@ mod tests {
     fn whatever_departs_is_remembered_as_it_was_or_not_at_all() {
         for seed in 1..=20 {
             let mut random = Random::new(seed);
-            let start = origin();
-            let mut log = DepartureLog::new(start, 64, true);
+            let mut log = DepartureLog::new(64, true);
             let mut departed: Vec<Option<Departure>> = vec![None; 70_000];
             let (mut ahead, mut picture) = (5000, 0);
             for next in 100..departed.len() as u64 {
@@ -327,7 +320,7 @@ mod tests {
                 if departed[seq as usize].is_some() {
                     continue;
                 }
-                log.record(start, &departure);
+                log.record(at(0), &departure);
                 departed[seq as usize] = Some(departure);
                 let asked = next - random.below(100);
                 if let Some(known) = log.departure(asked) {

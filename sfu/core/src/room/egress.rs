@@ -142,8 +142,8 @@ impl Room {
             self.give_up(now, key, stream, seq);
             return None;
         };
-        let send_time = self.clock.at(now);
-        let mut moment = self.participants[*to].link.moment(now, send_time);
+        let clock = self.clock.at(now);
+        let mut moment = self.participants[*to].link.moment(clock);
         let written = down.depart(&mut moment, stream, packet, out);
         if written.is_none() {
             self.stats.dropped_unsendable += 1;
@@ -159,8 +159,8 @@ impl Room {
         };
         let written = down.departure(seq).and_then(|departure| {
             let packet = self.tracks[*track].up.packet(departure.stream, departure.source_seq)?;
-            let send_time = self.clock.at(now);
-            let mut moment = self.participants[*to].link.moment(now, send_time);
+            let clock = self.clock.at(now);
+            let mut moment = self.participants[*to].link.moment(clock);
             down.depart_again(&mut moment, &departure, packet, out)
         });
         match written {

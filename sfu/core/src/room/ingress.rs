@@ -186,10 +186,11 @@ impl Room {
             self.stats.rtcp_foreign += 1;
             return;
         };
+        let clock = self.clock.at(now);
         for seq in nack.seqs() {
             self.stats.nacked_by_receivers += 1;
             let Subscription { down, track, .. } = &mut self.downs[key];
-            let departure = match down.on_nack(now, seq, rtt) {
+            let departure = match down.on_nack(clock.millis, seq, rtt) {
                 Ok(departure) => departure,
                 Err(NotResent::TooSoon) => {
                     self.stats.not_resent_too_soon += 1;

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::subscription::DownKey;
 use crate::cc::link_control::LinkControl;
 use crate::cc::pacer::{Pacer, PacerConfig};
-use crate::forward::down_track::Moment;
+use crate::forward::down_track::{Clock, Moment};
 use crate::rtp::ext::AbsSendTime;
 use crate::track::StreamKey;
+use crate::units::Millis;
 
 /// What waits in a queue: names only, looked up at departure. One whose subscription or packet is gone by then
 /// is dropped.
@@ -60,8 +61,8 @@ impl Link {
 
     /// What a packet that leaves now is stamped with.
     #[inline]
-    pub(super) fn moment(&mut self, now: Instant, send_time: AbsSendTime) -> Moment<'_> {
-        Moment { now, send_time, transport_seq: &mut self.transport_seq }
+    pub(super) fn moment(&mut self, now: Clock) -> Moment<'_> {
+        Moment { now, transport_seq: &mut self.transport_seq }
     }
 
     /// A packet was written. One that has a transport-wide number becomes known to the control. Returns when that
@@ -79,27 +80,29 @@ impl Link {
     }
 }
 
-/// The time as header extensions say it, worked out once for all packets of a turn.
+/// The time as the packet path counts it, worked out once for all packets of a turn.
 #[derive(Default)]
-pub(super) struct SendClock {
+pub(super) struct TurnClock {
     /// Where it counts from: only differences matter.
     epoch: Option<Instant>,
-    last: Option<(Instant, AbsSendTime)>,
+    last: Option<(Instant, Clock)>,
 }
 
-impl SendClock {
+impl TurnClock {
     #[inline]
-    pub(super) fn at(&mut self, now: Instant) -> AbsSendTime {
+    pub(super) fn at(&mut self, now: Instant) -> Clock {
         match self.last {
-            Some((at, time)) if at == now => time,
+            Some((at, clock)) if at == now => clock,
             _ => self.look(now),
         }
     }
 
-    fn look(&mut self, now: Instant) -> AbsSendTime {
+    fn look(&mut self, now: Instant) -> Clock {
         let epoch = *self.epoch.get_or_insert(now);
-        let time = AbsSendTime::from_duration(now.saturating_duration_since(epoch));
-        self.last = Some((now, time));
-        time
+        let since = now.saturating_duration_since(epoch);
+        let clock =
+            Clock { millis: Millis::from_duration(since), send_time: AbsSendTime::from_duration(since) };
+        self.last = Some((now, clock));
+        clock
     }
 }

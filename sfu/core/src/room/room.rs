@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use slotmap::{Key, SlotMap, new_key_type};
 use thiserror::Error;
 
-use super::link::{SendClock, Turn};
+use super::link::{TurnClock, Turn};
 use super::participant::{Participant, Route};
 use super::quality::Rounds;
 use super::speaker::Speakers;
@@ -155,7 +155,7 @@ pub struct Room {
     pub(super) events: VecDeque<RoomEvent>,
     pub(super) speakers: Speakers,
     pub(super) rounds: Rounds,
-    pub(super) clock: SendClock,
+    pub(super) clock: TurnClock,
     pub(super) stats: RoomStats,
 }
 
@@ -197,7 +197,7 @@ impl Room {
             events: VecDeque::new(),
             speakers: Speakers::default(),
             rounds: Rounds::default(),
-            clock: SendClock::default(),
+            clock: TurnClock::default(),
             stats: RoomStats::default(),
         }
     }

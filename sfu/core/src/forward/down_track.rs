@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::header::{Headers, MAX_HEADER_LEN};
 use super::rewriter::{Numbered, Offsets, Rewriter, Skip};
 use super::rtx::{AUDIO_DEPARTURES, Departure, DepartureLog, NotResent, Stamps, VIDEO_DEPARTURES};
 use super::selector::{NotMeant, Selector, Verdict};
 use super::send_stats::SendStats;
 use crate::rtp::ext::AbsSendTime;
-use crate::rtp::packet::{FIXED_HEADER_LEN, Header, HeaderWriter};
+use crate::rtp::packet::Header;
 use crate::rtp::params::{Codec, CodecParams, Extension, SendParams, Ssrc};
 use crate::rtp::rtcp::{ReportBlock, SenderInfo};
 use crate::track::StreamKey;
@@ -69,7 +70,13 @@ pub struct DownTrack {
     selector: Selector,
     rewriter: Rewriter,
     stats: SendStats,
-    params: SendParams,
+    headers: Headers,
+    /// Whether packets name their m-line. RFC 8843 §9.2 wants that until the receiver knows whose SSRC it is: its
+    /// first report on it says so. One that never reports is told always.
+    names_mid: bool,
+    /// The codec of the last packet.
+    codec: Option<CodecParams>,
+    params: Box<SendParams>,
     /// Made at the first departure, where the receiver sends NACKs.
     log: Option<DepartureLog>,
     rtx_seq: u64,
@@ -85,7 +92,10 @@ impl DownTrack {
             selector: Selector::new(paused),
             rewriter: Rewriter::new(first_seq(params.ssrc)),
             stats: SendStats::default(),
-            params,
+            headers: Headers::new(&params),
+            names_mid: params.extensions.id(Extension::Mid).is_some(),
+            codec: None,
+            params: Box::new(params),
             log: None,
             rtx_seq: u64::from(rtx_seq),
             key_frames: [None; KEY_FRAME_LIMIT],
@@ -121,7 +131,7 @@ impl DownTrack {
         let Arrival { stream, facts, .. } = arrival;
         let late = self.rewriter.awaits(*stream, facts.seq);
         let earliest = if arrival.newest { 0 } else { self.earliest_start(up, *stream) };
-        match self.selector.judge(self.params.kind, arrival, earliest, late) {
+        match self.selector.judge(facts.codec.kind(), arrival, earliest, late) {
             Verdict::Drop(reason) => Admission::NotMeant(reason),
             Verdict::Hold => Admission::Held,
             Verdict::LeaveOut => match self.rewriter.leave_out(*stream, facts) {
@@ -190,7 +200,7 @@ impl DownTrack {
     /// Exact length of a packet that [`depart`](Self::depart) writes.
     #[inline]
     pub fn packet_len(&self, facts: &PacketFacts, payload_len: usize) -> usize {
-        self.header_len(facts, self.mid_needed()) + payload_len
+        self.headers.len(facts, self.names_mid) + payload_len
     }
 
     /// Writes a packet that leaves now, with the next numbers. `None`, with nothing taken, where it has no
@@ -203,7 +213,7 @@ impl DownTrack {
         out: &mut [u8],
     ) -> Option<usize> {
         let (facts, payload) = packet;
-        let codec = *self.codec(facts.codec)?;
+        let codec = self.codec(facts.codec)?;
         if MAX_HEADER_LEN + payload.len() > out.len() && self.packet_len(facts, payload.len()) > out.len() {
             return None;
         }
@@ -233,8 +243,8 @@ impl DownTrack {
     /// Exact length of a packet that [`depart_again`](Self::depart_again) writes.
     pub fn resent_len(&self, departure: &Departure, facts: &PacketFacts, payload_len: usize) -> usize {
         match self.rtx(facts.codec) {
-            Some(_) => self.header_len(facts, self.mid_needed()) + OSN_LEN + payload_len,
-            None => self.header_len(facts, departure.stamps.mid) + payload_len,
+            Some(_) => self.headers.len(facts, self.names_mid) + OSN_LEN + payload_len,
+            None => self.headers.len(facts, departure.stamps.mid) + payload_len,
         }
     }
 
@@ -276,6 +286,7 @@ impl DownTrack {
 
     /// The receiver reported on the media. Returns the round trip that this proves.
     pub fn on_report_block(&mut self, now: Instant, block: &ReportBlock) -> Option<Duration> {
+        self.names_mid = false;
         self.stats.on_report_block(now, block)
     }
 
@@ -320,53 +331,37 @@ impl DownTrack {
         self.log.get_or_insert_with(|| DepartureLog::new(capacity, params.codecs.iter().any(verbatim)))
     }
 
-    fn codec(&self, codec: Codec) -> Option<&CodecParams> {
-        self.params.codecs.iter().find(|own| own.codec == codec)
+    #[inline]
+    fn codec(&mut self, codec: Codec) -> Option<CodecParams> {
+        if self.codec.is_none_or(|last| last.codec != codec) {
+            self.codec = self.params.codecs.iter().find(|own| own.codec == codec).copied();
+        }
+        self.codec
     }
 
     fn rtx(&self, codec: Codec) -> Option<(Ssrc, u8)> {
-        Some((self.params.rtx_ssrc?, self.codec(codec)?.rtx_pt?))
-    }
-
-    /// RFC 8843 §9.2 wants the m-line named until the receiver knows whose SSRC it is: its first report on it
-    /// says so. One that never reports is told always.
-    fn mid_needed(&self) -> bool {
-        !self.stats.acknowledged() && self.params.extensions.id(Extension::Mid).is_some()
+        let own = self.params.codecs.iter().find(|own| own.codec == codec)?;
+        Some((self.params.rtx_ssrc?, own.rtx_pt?))
     }
 
     /// What is stamped on the next packet.
+    #[inline]
     fn stamps(&self, moment: &mut Moment<'_>) -> Stamps {
-        let extensions = &self.params.extensions;
         Stamps {
-            mid: self.mid_needed(),
-            transport_cc: extensions.id(Extension::TransportCc).map(|_| {
+            mid: self.names_mid,
+            transport_cc: self.headers.counts().then(|| {
                 let seq = *moment.transport_seq;
                 *moment.transport_seq = seq.wrapping_add(1);
                 seq
             }),
-            send_time: extensions.id(Extension::AbsSendTime).map(|_| moment.now.send_time),
+            send_time: self.headers.tells_time().then_some(moment.now.send_time),
         }
-    }
-
-    /// Length of the header that [`write`](Self::write) writes.
-    #[inline]
-    fn header_len(&self, facts: &PacketFacts, mid: bool) -> usize {
-        let element = |extension, present: bool, len: usize| {
-            let written = present && self.params.extensions.id(extension).is_some();
-            if written { 1 + len } else { 0 }
-        };
-        let block = element(Extension::Mid, mid, self.params.mid.as_bytes().len())
-            + element(Extension::AudioLevel, facts.audio_level.is_some(), 1)
-            + element(Extension::VideoOrientation, facts.orientation.is_some(), 1)
-            + element(Extension::AbsSendTime, true, 3)
-            + element(Extension::TransportCc, true, 2);
-        FIXED_HEADER_LEN + if block > 0 { 4 + block.next_multiple_of(4) } else { 0 }
     }
 
     /// Writes header, extensions and payload. The same arguments give the same bytes.
     #[expect(clippy::too_many_arguments, reason = "all that a packet's bytes depend on")]
     fn write(
-        &self,
+        &mut self,
         header: &Header,
         facts: &PacketFacts,
         stamps: Stamps,
@@ -375,24 +370,7 @@ impl DownTrack {
         payload: &[u8],
         out: &mut [u8],
     ) -> Option<usize> {
-        let mut writer = HeaderWriter::new(out, header)?;
-        let id = |extension| self.params.extensions.id(extension);
-        if let (true, Some(id)) = (stamps.mid, id(Extension::Mid)) {
-            writer.extension(id, self.params.mid.as_bytes());
-        }
-        if let (Some(level), Some(id)) = (facts.audio_level, id(Extension::AudioLevel)) {
-            writer.value(id, level.to_bytes());
-        }
-        if let (Some(orientation), Some(id)) = (facts.orientation, id(Extension::VideoOrientation)) {
-            writer.value(id, orientation.to_bytes());
-        }
-        if let (Some(time), Some(id)) = (stamps.send_time, id(Extension::AbsSendTime)) {
-            writer.value(id, time.to_bytes());
-        }
-        if let (Some(seq), Some(id)) = (stamps.transport_cc, id(Extension::TransportCc)) {
-            writer.value(id, seq.to_be_bytes());
-        }
-        let mut at = writer.finish();
+        let mut at = self.headers.write(&self.params, header, facts, stamps, out)?;
         if let Some(original) = original {
             out.get_mut(at..at + OSN_LEN)?.copy_from_slice(&original.to_be_bytes());
             at += OSN_LEN;
@@ -407,10 +385,6 @@ impl DownTrack {
         Some(at + payload.len())
     }
 }
-
-/// No header that we write is longer: each extension with a byte in front, the longest name among them.
-const MAX_HEADER_LEN: usize =
-    FIXED_HEADER_LEN + 4 + (1 + 16 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 2_usize).next_multiple_of(4);
 
 /// The original's sequence number in front of a retransmitted payload (RFC 4588 §4).
 const OSN_LEN: usize = 2;

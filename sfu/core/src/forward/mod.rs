@@ -2,6 +2,7 @@
 //! what is reported. The arithmetic needs no socket, queue or clock.
 
 pub mod down_track;
+pub mod header;
 pub mod rewriter;
 pub mod rtx;
 pub mod selector;

@@ -17,7 +17,6 @@ pub struct SendStats {
     reported: u64,
     /// The last two reports, as a receiver may echo the one before the last.
     reports: [Option<(NtpTime, Instant)>; 2],
-    acknowledged: bool,
     fraction_lost: u8,
     /// The highest number and the losses that the receiver has reported, and what that adds up to since it was
     /// last taken.
@@ -54,7 +53,6 @@ impl SendStats {
 
     /// The receiver reported. Returns the round trip that this proves.
     pub fn on_report_block(&mut self, now: Instant, block: &ReportBlock) -> Option<Duration> {
-        self.acknowledged = true;
         self.fraction_lost = block.fraction_lost;
         self.jitter = block.jitter;
         self.count(block);
@@ -80,12 +78,6 @@ impl SendStats {
             self.recent.expected += u64::from(expected);
             self.recent.lost += u64::from(lost.unsigned_abs());
         }
-    }
-
-    /// Whether the receiver has reported on this SSRC: it knows whose it is.
-    #[inline]
-    pub fn acknowledged(&self) -> bool {
-        self.acknowledged
     }
 
     /// Lost on the way to the receiver in its last interval, in 1/256.
@@ -138,7 +130,6 @@ mod tests {
             let measured = stats.on_report_block(now, &block);
             assert_eq!(measured.map(|rtt| rtt.as_millis()), rtt, "{echoed}");
         }
-        assert!(stats.acknowledged());
     }
 
     #[test]

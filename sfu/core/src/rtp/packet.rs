@@ -201,6 +201,17 @@ pub struct Header {
     pub ssrc: Ssrc,
 }
 
+impl Header {
+    /// Stores the fields; the first byte, which says what follows the fixed header, stays.
+    #[inline]
+    pub fn write(&self, fixed: &mut [u8; FIXED_HEADER_LEN]) {
+        fixed[1] = u8::from(self.marker) << 7 | self.pt & !MARKER_BIT;
+        fixed[2..4].copy_from_slice(&self.seq.to_be_bytes());
+        fixed[4..8].copy_from_slice(&self.timestamp.to_be_bytes());
+        fixed[8..12].copy_from_slice(&self.ssrc.0.to_be_bytes());
+    }
+}
+
 /// Writes a header at the front of the caller's buffer: [`new`](Self::new), then an
 /// [`extension`](Self::extension) each, then [`finish`](Self::finish). The payload goes right behind.
 #[derive(Debug)]
@@ -215,10 +226,7 @@ impl<'a> HeaderWriter<'a> {
     pub fn new(out: &'a mut [u8], header: &Header) -> Option<Self> {
         let fixed: &mut [u8; FIXED_HEADER_LEN] = out.first_chunk_mut()?;
         fixed[0] = VERSION << 6;
-        fixed[1] = u8::from(header.marker) << 7 | header.pt & !MARKER_BIT;
-        fixed[2..4].copy_from_slice(&header.seq.to_be_bytes());
-        fixed[4..8].copy_from_slice(&header.timestamp.to_be_bytes());
-        fixed[8..12].copy_from_slice(&header.ssrc.0.to_be_bytes());
+        header.write(fixed);
         Some(Self { out, len: FIXED_HEADER_LEN })
     }
 
@@ -230,12 +238,6 @@ impl<'a> HeaderWriter<'a> {
         let at = ext::write_element(self.out, block, id, value)?;
         self.len = at + value.len();
         Some(at)
-    }
-
-    /// The same of a value whose length the compiler knows: no loop copies it.
-    #[inline]
-    pub fn value<const N: usize>(&mut self, id: u8, value: [u8; N]) -> Option<usize> {
-        self.extension(id, &value)
     }
 
     /// Closes the extension block, where there is one, and returns the header's length.

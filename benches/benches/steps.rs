@@ -24,7 +24,7 @@ use sfu_core::track::packet_cache::PacketFacts;
 use sfu_core::units::{MediaKind, Size, Wish};
 
 const MS: Duration = Duration::from_millis(1);
-const STREAM: StreamKey = StreamKey { encoding: 0, epoch: 0 };
+const STREAM: StreamKey = StreamKey::new(0, 0);
 
 fn parse(criterion: &mut Criterion) {
     let packet = benches::video_packet();

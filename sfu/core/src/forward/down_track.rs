@@ -310,7 +310,7 @@ impl DownTrack {
     /// The first number that a stream may start with, where later ones have arrived: near those, and behind all
     /// that was forwarded. A packet that has one number must never get another.
     fn earliest_start(&self, up: &UpTrack, stream: StreamKey) -> u64 {
-        let highest = up.encodings()[usize::from(stream.encoding)].highest_seq().unwrap_or_default();
+        let highest = up.encodings()[usize::from(stream.encoding())].highest_seq().unwrap_or_default();
         highest.saturating_sub(MAX_LATE_START).max(self.rewriter.behind(stream))
     }
 

@@ -5,6 +5,7 @@ pub mod down_track;
 pub mod header;
 pub mod rewriter;
 pub mod rtx;
+mod segments;
 pub mod selector;
 pub mod send_stats;
 pub mod temporal;

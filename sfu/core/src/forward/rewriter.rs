@@ -11,16 +11,14 @@
 //! A packet's number follows from its segment alone, whatever the order of arrival or departure. A skip splits
 //! a segment, and moves the numbers behind it one down: possible until one of these has departed.
 
-use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::time::Instant;
 
+use super::segments::{Segment, Segments};
 use crate::rtp::vp8::{PictureId, Vp8Descriptor};
 use crate::track::StreamKey;
 use crate::track::packet_cache::PacketFacts;
 use crate::track::receive_stats::ticks;
-
-/// Segments kept. Each skipped run of packets makes one: what is older than all these holes is no longer news.
-const MAX_SEGMENTS: usize = 32;
 
 /// How far two ways to continue the timestamps may lie apart: beyond, the sender's reports are not believed.
 const MAX_CLOCK_ERROR_SECONDS: u32 = 2;
@@ -58,7 +56,7 @@ pub enum Skip {
 #[derive(Debug)]
 pub struct Rewriter {
     /// Oldest first, their output numbers ascending and without gaps between them. Only the last one is open.
-    segments: VecDeque<Segment>,
+    segments: Segments,
     /// The highest source number admitted to or skipped in the open segment.
     frontier: u64,
     /// The highest source number of the present stream that is to leave.
@@ -66,7 +64,7 @@ pub struct Rewriter {
     /// The output number with which the first segment begins.
     first: u64,
     /// The highest output number that departed.
-    departed: Option<u64>,
+    departed: Option<NonZeroU64>,
     last: Last,
     /// The frame that the frontier's packet belongs to, where its sender counts frames.
     tail: Option<Tail>,
@@ -95,28 +93,6 @@ enum Alignment {
     Due { offset: u32 },
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Segment {
-    stream: StreamKey,
-    /// Source numbers `start..end`; `u64::MAX` while it is open.
-    start: u64,
-    end: u64,
-    /// The output number of `start`.
-    output: u64,
-    offsets: Offsets,
-}
-
-impl Segment {
-    fn is_open(&self) -> bool {
-        self.end == u64::MAX
-    }
-
-    #[inline]
-    fn holds(&self, stream: StreamKey, seq: u64) -> bool {
-        self.stream == stream && (self.start..self.end).contains(&seq)
-    }
-}
-
 /// The newest of what the receiver will see, for the next stream to continue.
 #[derive(Clone, Copy, Debug, Default)]
 struct Last {
@@ -130,7 +106,7 @@ impl Rewriter {
     /// lower half of the 16 bits, so that an early packet cannot seem to be of the cycle before.
     pub fn new(first: u16) -> Self {
         Self {
-            segments: VecDeque::new(),
+            segments: Segments::default(),
             frontier: 0,
             admitted: 0,
             first: u64::from(first & 0x7fff) + (1 << 16),
@@ -153,11 +129,11 @@ impl Rewriter {
     /// `aligned` is the packet's timestamp as the stream before would have stamped it, where that is known.
     pub fn begin(&mut self, stream: StreamKey, facts: &PacketFacts, aligned: Option<u32>) {
         debug_assert!(facts.seq >= self.behind(stream), "a source number must not get two output numbers");
-        let (output, offsets) = match self.segments.back().copied() {
+        let (output, offsets) = match self.segments.newest().copied() {
             None => (self.next_departure(), Offsets::default()),
             Some(before) => (self.end(before.stream), self.continued(&before, stream, facts, aligned)),
         };
-        self.push(Segment { stream, start: facts.seq, end: u64::MAX, output, offsets });
+        self.segments.push(Segment { stream, start: facts.seq, end: u64::MAX, output, offsets });
         (self.frontier, self.admitted) = (facts.seq, facts.seq);
         self.tail = tail(facts, false);
         self.note(facts, offsets);
@@ -166,8 +142,8 @@ impl Rewriter {
     /// A packet is going to leave. `false` where it has no number: it is older than all that is forwarded.
     #[inline]
     pub fn admit(&mut self, stream: StreamKey, facts: &PacketFacts) -> bool {
-        let Some(index) = self.segment(stream, facts.seq) else { return false };
-        if self.segments.back().is_some_and(|open| open.stream == stream) {
+        let Some(index) = self.segments.of(stream, facts.seq) else { return false };
+        if self.segments.newest().is_some_and(|open| open.stream == stream) {
             self.admitted = self.admitted.max(facts.seq);
             if index + 1 == self.segments.len() && facts.seq >= self.frontier {
                 self.go_on(facts);
@@ -182,7 +158,7 @@ impl Rewriter {
     /// A packet of a frame that this receiver does not get: neither its number nor the frame's picture id leaves
     /// a hole, unless it comes so late that the receiver has seen the hole already.
     pub fn leave_out(&mut self, stream: StreamKey, facts: &PacketFacts) -> Skip {
-        let open = self.segments.back().is_some_and(|open| open.stream == stream);
+        let open = self.segments.newest().is_some_and(|open| open.stream == stream);
         if !open || facts.seq <= self.frontier {
             return self.skip(stream, facts.seq);
         }
@@ -194,7 +170,7 @@ impl Rewriter {
             self.tail.is_some_and(|tail| of_tail(tail) || behind(tail) && (tail.ended || tail.left_out));
         let first = !self.tail.is_some_and(|tail| of_tail(tail) && tail.left_out);
         self.close(if gap { self.frontier + 1 } else { facts.seq }, facts.seq + 1);
-        if let Some(open) = self.segments.back_mut().filter(|_| first) {
+        if let Some(open) = self.segments.newest_mut().filter(|_| first) {
             open.offsets.picture = open.offsets.picture.wrapping_sub(1);
             let offsets = open.offsets;
             // The frame before, which has its picture id now, may be yet to come, and so may some of its own
@@ -209,14 +185,14 @@ impl Rewriter {
     /// one stamped so, as the one before would have.
     pub fn unaligned(&self) -> Option<(u32, StreamKey, StreamKey)> {
         match self.alignment {
-            Alignment::Guessed { before, time, .. } => Some((time, self.segments.back()?.stream, before)),
+            Alignment::Guessed { before, time, .. } => Some((time, self.segments.newest()?.stream, before)),
             Alignment::Settled | Alignment::Due { .. } => None,
         }
     }
 
     /// The sender's reports tell now: the timestamps are corrected from the next frame on, this once.
     pub fn align(&mut self, translated: u32, clock_rate: u32) {
-        let (Alignment::Guessed { offset, time, .. }, Some(open)) = (self.alignment, self.segments.back())
+        let (Alignment::Guessed { offset, time, .. }, Some(open)) = (self.alignment, self.segments.newest())
         else {
             return;
         };
@@ -230,25 +206,25 @@ impl Rewriter {
     /// it.
     #[inline]
     pub fn awaits(&self, stream: StreamKey, seq: u64) -> bool {
-        match self.segments.back() {
+        match self.segments.newest() {
             Some(open) if open.stream == stream && seq >= open.start => seq < self.frontier,
-            _ => self.segment(stream, seq).is_some(),
+            _ => self.segments.of(stream, seq).is_some(),
         }
     }
 
     /// A packet of the forwarded stream will not leave, although its number was counted on: closes the hole.
     pub fn skip(&mut self, stream: StreamKey, seq: u64) -> Skip {
-        let Some(index) = self.segment(stream, seq) else { return Skip::Closed };
+        let Some(index) = self.segments.of(stream, seq) else { return Skip::Closed };
         let segment = self.segments[index];
         let output = segment.output + (seq - segment.start);
-        if self.departed.is_some_and(|departed| departed > output) {
+        if self.departed.is_some_and(|departed| departed.get() > output) {
             return Skip::Hole;
         }
         if index + 1 == self.segments.len() {
             self.frontier = self.frontier.max(seq);
         }
-        for later in self.segments.range_mut(index + 1..) {
-            later.output -= 1;
+        for later in index + 1..self.segments.len() {
+            self.segments[later].output -= 1;
         }
         let before = Segment { end: seq, ..segment };
         let behind = Segment { start: seq + 1, output, ..segment };
@@ -258,7 +234,7 @@ impl Rewriter {
         } else {
             self.segments[index] = before;
             if behind.start < behind.end {
-                self.insert(index + 1, behind);
+                self.segments.insert(index + 1, behind);
             }
         }
         Skip::Closed
@@ -267,13 +243,13 @@ impl Rewriter {
     /// Takes back every number behind the highest that departed: what was admitted with them must not leave.
     pub fn abandon(&mut self) {
         let next = self.next_departure();
-        let present = self.segments.back().map(|segment| segment.stream);
-        while self.segments.pop_back_if(|segment| segment.output >= next).is_some() {}
-        if self.segments.back().map(|segment| segment.stream) != present {
+        let present = self.segments.newest().map(|segment| segment.stream);
+        while self.segments.pop_if(|segment| segment.output >= next).is_some() {}
+        if self.segments.newest().map(|segment| segment.stream) != present {
             // It was about the timestamps of a stream that the receiver has seen nothing of.
             self.alignment = Alignment::Settled;
         }
-        if let Some(last) = self.segments.back_mut() {
+        if let Some(last) = self.segments.newest_mut() {
             last.end = last.end.min(last.start + (next - last.output));
             self.frontier = last.end - 1;
         }
@@ -283,21 +259,21 @@ impl Rewriter {
 
     /// Whether this packet has a number.
     pub fn numbers(&self, stream: StreamKey, seq: u64) -> bool {
-        self.segment(stream, seq).is_some()
+        self.segments.of(stream, seq).is_some()
     }
 
     /// The number of a packet that leaves now, `None` where it has none (any more).
     #[inline]
     pub fn number(&mut self, stream: StreamKey, seq: u64) -> Option<Numbered> {
-        let segment = &self.segments[self.segment(stream, seq)?];
+        let segment = &self.segments[self.segments.of(stream, seq)?];
         let numbered = Numbered { seq: segment.output + (seq - segment.start), offsets: segment.offsets };
-        self.departed = self.departed.max(Some(numbered.seq));
+        self.departed = self.departed.max(NonZeroU64::new(numbered.seq));
         Some(numbered)
     }
 
     /// The stream forwarded now or last, and what is added to the timestamps of its next frame.
     pub fn current(&self) -> Option<(StreamKey, u32)> {
-        let open = self.segments.back()?;
+        let open = self.segments.newest()?;
         let offset = match self.alignment {
             Alignment::Due { offset } => offset,
             Alignment::Settled | Alignment::Guessed { .. } => open.offsets.time,
@@ -310,10 +286,10 @@ impl Rewriter {
     fn end(&mut self, stream: StreamKey) -> u64 {
         let end = self.admitted + 1;
         let mut next = self.next_departure();
-        while let Some(last) = self.segments.pop_back_if(|last| last.stream == stream && last.start >= end) {
+        while let Some(last) = self.segments.pop_if(|last| last.stream == stream && last.start >= end) {
             next = last.output;
         }
-        if let Some(last) = self.segments.back_mut() {
+        if let Some(last) = self.segments.newest_mut() {
             if last.stream == stream {
                 last.end = last.end.min(end);
             }
@@ -324,16 +300,7 @@ impl Rewriter {
 
     /// One behind the highest number that departed.
     fn next_departure(&self) -> u64 {
-        self.departed.map_or(self.first, |departed| departed + 1)
-    }
-
-    /// The segment of a packet; nearly always the last one.
-    #[inline]
-    fn segment(&self, stream: StreamKey, seq: u64) -> Option<usize> {
-        if self.segments.back()?.holds(stream, seq) {
-            return Some(self.segments.len() - 1);
-        }
-        self.segments.iter().rposition(|segment| segment.holds(stream, seq))
+        self.departed.map_or(self.first, |departed| departed.get() + 1)
     }
 
     /// A packet behind all others of the open segment.
@@ -357,7 +324,7 @@ impl Rewriter {
         }
         self.frontier = facts.seq;
         self.tail = tail(facts, false);
-        if let Some(open) = self.segments.back() {
+        if let Some(open) = self.segments.newest() {
             let offsets = open.offsets;
             self.note(facts, offsets);
         }
@@ -367,7 +334,7 @@ impl Rewriter {
     #[cold]
     fn correct_time(&mut self, facts: &PacketFacts, offset: u32) {
         self.alignment = Alignment::Settled;
-        let Some(open) = self.segments.back_mut() else { return };
+        let Some(open) = self.segments.newest_mut() else { return };
         let time = facts.time.wrapping_add(offset);
         let offset = match self.last.time {
             Some((last, _)) if !is_later(time, last) => last.wrapping_add(1).wrapping_sub(facts.time),
@@ -381,12 +348,12 @@ impl Rewriter {
         open.end = facts.seq;
         let output = open.output + (facts.seq - open.start);
         let stream = open.stream;
-        self.push(Segment { stream, start: facts.seq, end: u64::MAX, output, offsets });
+        self.segments.push(Segment { stream, start: facts.seq, end: u64::MAX, output, offsets });
     }
 
     /// The numbers `from..to` of the open segment, behind its frontier, are not used: the next is `to`.
     fn close(&mut self, from: u64, to: u64) {
-        let Some(open) = self.segments.back_mut() else { return };
+        let Some(open) = self.segments.newest_mut() else { return };
         self.frontier = to - 1;
         if open.start == from {
             open.start = to;
@@ -394,7 +361,7 @@ impl Rewriter {
         }
         open.end = from;
         let behind = Segment { start: to, end: u64::MAX, output: open.output + (from - open.start), ..*open };
-        self.push(behind);
+        self.segments.push(behind);
     }
 
     /// How a stream continues the one before it.
@@ -486,23 +453,6 @@ impl Rewriter {
             self.last.tl0 = Some(tl0);
         }
     }
-
-    fn push(&mut self, segment: Segment) {
-        self.insert(self.segments.len(), segment);
-    }
-
-    /// Inserts a segment; the oldest one makes room.
-    fn insert(&mut self, index: usize, segment: Segment) {
-        // For all of them at the first: no allocation in the long run, and none for what is never forwarded.
-        if self.segments.capacity() == 0 {
-            self.segments.reserve_exact(MAX_SEGMENTS);
-        }
-        let full = self.segments.len() == MAX_SEGMENTS;
-        if full {
-            self.segments.pop_front();
-        }
-        self.segments.insert(index - usize::from(full), segment);
-    }
 }
 
 /// The frame of a packet that none of its stream is behind yet.
@@ -526,11 +476,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::forward::segments::MAX_SEGMENTS;
     use crate::testing::origin;
     use crate::track::testing::facts;
 
-    const A: StreamKey = StreamKey { encoding: 0, epoch: 0 };
-    const B: StreamKey = StreamKey { encoding: 1, epoch: 0 };
+    const A: StreamKey = StreamKey::new(0, 0);
+    const B: StreamKey = StreamKey::new(1, 0);
     const FIRST: u64 = (1 << 16) + 500;
 
     fn picture(seq: u64, picture: u16, tl0: u8) -> PacketFacts {

@@ -235,7 +235,7 @@ mod tests {
     fn departure(seq: u64) -> Departure {
         Departure {
             seq,
-            stream: StreamKey { encoding: 0, epoch: 0 },
+            stream: StreamKey::new(0, 0),
             source_seq: seq + 1000,
             offsets: Offsets::default(),
             stamps: Stamps::default(),
@@ -311,7 +311,7 @@ mod tests {
                 }
                 let seq = next - random.below(2) * random.below(80).min(next);
                 let departure = Departure {
-                    stream: StreamKey { encoding: random.below(8) as u8 / 7, epoch: 0 },
+                    stream: StreamKey::new(random.below(8) as u8 / 7, 0),
                     source_seq: seq + ahead,
                     offsets: Offsets { picture, ..Offsets::default() },
                     stamps: Stamps { transport_cc: Some(random.below(65536) as u16), ..Stamps::default() },

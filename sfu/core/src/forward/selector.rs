@@ -119,15 +119,15 @@ impl Selector {
             };
         }
         let starts = facts.starts_decoding && (*newest || kind == MediaKind::Video && facts.seq >= earliest);
-        let target = self.target.map_or(stream.encoding, |target| target.encoding);
+        let target = self.target.map_or(stream.encoding(), |target| target.encoding);
         let begin = Verdict::Begin { stream: *stream, seq: facts.seq, last: false };
         match &mut self.state {
             State::Paused => Verdict::Drop(NotMeant::Paused),
             State::Forwarding(forwarding) if forwarding.stream == *stream => forwarding.go_on(arrival),
-            State::Forwarding(forwarding) if forwarding.stream.encoding != stream.encoding => {
+            State::Forwarding(forwarding) if forwarding.stream.encoding() != stream.encoding() => {
                 match forwarding.next {
                     Some(next) if next.stream == *stream => next.hold(facts.arrival),
-                    _ if !starts || stream.encoding != target => Verdict::Drop(NotMeant::OtherEncoding),
+                    _ if !starts || stream.encoding() != target => Verdict::Drop(NotMeant::OtherEncoding),
                     _ if forwarding.open.is_none() => begin,
                     _ => {
                         forwarding.next =
@@ -137,7 +137,7 @@ impl Selector {
                 }
             }
             // One above the target would only be left again; one below is a quick start.
-            State::Waiting | State::Forwarding(_) if starts && stream.encoding <= target => begin,
+            State::Waiting | State::Forwarding(_) if starts && stream.encoding() <= target => begin,
             // Nothing is forwarded, or it has ended: its encoding counts anew.
             State::Waiting | State::Forwarding(_) => {
                 self.state = State::Waiting;
@@ -170,7 +170,7 @@ impl Selector {
         self.target = Some(target);
         if let State::Forwarding(forwarding) = &mut self.state {
             forwarding.temporal.aim(target.max_tid);
-            forwarding.next = forwarding.next.filter(|next| next.stream.encoding == target.encoding);
+            forwarding.next = forwarding.next.filter(|next| next.stream.encoding() == target.encoding);
         }
     }
 
@@ -202,7 +202,7 @@ impl Selector {
     pub fn needed(&self) -> u8 {
         let encodings = match &self.state {
             State::Forwarding(Forwarding { stream, next, .. }) => {
-                1 << stream.encoding | next.map_or(0, |next| 1 << next.stream.encoding)
+                1 << stream.encoding() | next.map_or(0, |next| 1 << next.stream.encoding())
             }
             State::Paused | State::Waiting => 0,
         };
@@ -214,7 +214,7 @@ impl Selector {
         match (self.state, self.target) {
             (State::Paused, _) => 0,
             (State::Forwarding(Forwarding { stream, next, .. }), Some(target)) => {
-                u8::from(stream.encoding != target.encoding && next.is_none()) << target.encoding
+                u8::from(stream.encoding() != target.encoding && next.is_none()) << target.encoding
             }
             (State::Forwarding(_), None) => 0,
             (State::Waiting, Some(target)) => 1 << target.encoding,
@@ -263,8 +263,8 @@ mod tests {
     use super::*;
     use crate::track::testing::facts;
 
-    const LOW: StreamKey = StreamKey { encoding: 0, epoch: 0 };
-    const HIGH: StreamKey = StreamKey { encoding: 1, epoch: 0 };
+    const LOW: StreamKey = StreamKey::new(0, 0);
+    const HIGH: StreamKey = StreamKey::new(1, 0);
     const HOLD: Verdict = Verdict::Hold;
     const AWAITING: Verdict = Verdict::Drop(NotMeant::AwaitingKeyFrame);
     const OTHER: Verdict = Verdict::Drop(NotMeant::OtherEncoding);
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn an_encoding_that_counts_anew_waits_for_its_key_frame() {
-        let anew = StreamKey { epoch: 1, ..HIGH };
+        let anew = HIGH.next_run();
         let mut selector = aimed(1);
         judge(&mut selector, arrival(HIGH, 1000, true));
         assert_eq!(judge(&mut selector, arrival(anew, 1000, false)), AWAITING);

@@ -68,7 +68,7 @@ impl Room {
             down.selector_mut().restart();
             return;
         };
-        let highest = up.encodings()[usize::from(stream.encoding)].highest_seq().unwrap_or(first);
+        let highest = up.encodings()[usize::from(stream.encoding())].highest_seq().unwrap_or(first);
         let arrival = |facts: &PacketFacts, payload: &[u8]| Arrival {
             stream,
             facts: *facts,
@@ -78,7 +78,7 @@ impl Room {
         let before = down.selector().stream();
         down.begin(up, stream, facts);
         self.stats.encoding_switches +=
-            u64::from(before.is_some_and(|before| before.encoding != stream.encoding));
+            u64::from(before.is_some_and(|before| before.encoding() != stream.encoding()));
         let first = arrival(facts, payload);
         self.queue_media(now, key, &first);
         for seq in first.facts.seq + 1..=highest {

@@ -284,7 +284,7 @@ impl Encoding {
     }
 
     fn begin_run(&mut self) {
-        self.stream.epoch += 1;
+        self.stream = self.stream.next_run();
         self.seq = SeqUnwrapper::default();
         self.time = TimestampUnwrapper::default();
         self.restart = None;
@@ -381,7 +381,7 @@ mod tests {
         CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
 
     fn encoding() -> Encoding {
-        let stream = StreamKey { encoding: 0, epoch: 0 };
+        let stream = StreamKey::new(0, 0);
         let params = EncodingParams { ssrc: Some(Ssrc(0)), ..EncodingParams::default() };
         Encoding::new(origin(), MediaKind::Audio, stream, params)
     }
@@ -402,7 +402,7 @@ mod tests {
         for run in 1..=70_000 {
             encoding.set_ssrc(Ssrc(run % 2));
             let stream = receive(&mut encoding, now, 7).unwrap().stream;
-            assert!(stream.epoch > before.epoch, "run {run}");
+            assert!(stream.epoch() > before.epoch(), "run {run}");
             before = stream;
         }
     }

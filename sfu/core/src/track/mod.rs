@@ -10,15 +10,43 @@ pub mod receive_stats;
 pub mod reception;
 pub mod up_track;
 
+use std::fmt;
+
 /// One run of sequence numbers of an up track. An encoding whose sender begins to count anew becomes another
-/// stream, so that a number is never mistaken for one of the run before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct StreamKey {
-    /// Index of the encoding, 0 is the lowest.
-    pub encoding: u8,
-    /// Which run of it. A run costs its sender a packet or two and its number must not come again: what departed
-    /// under it would be sealed anew with other bytes.
-    pub epoch: u64,
+/// stream, so that a number is never mistaken for one of the run before. One word, as names of packets are kept and
+/// compared all the time.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamKey(u64);
+
+impl StreamKey {
+    /// A run of the encoding with that index, 0 being the lowest. `epoch` says which run, below 2^56. A run costs its
+    /// sender a packet or two and its number must not come again: what departed under it would be sealed anew with
+    /// other bytes.
+    pub const fn new(encoding: u8, epoch: u64) -> Self {
+        Self(epoch << 8 | encoding as u64)
+    }
+
+    /// Index of the encoding.
+    #[inline]
+    pub const fn encoding(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Which run of it.
+    pub const fn epoch(self) -> u64 {
+        self.0 >> 8
+    }
+
+    /// The run behind this one.
+    pub const fn next_run(self) -> Self {
+        Self::new(self.encoding(), self.epoch() + 1)
+    }
+}
+
+impl fmt::Debug for StreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StreamKey({}, run {})", self.encoding(), self.epoch())
+    }
 }
 
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl UpTrack {
                 new.rtx_ssrc.into_iter().for_each(|ssrc| encoding.set_rtx_ssrc(ssrc));
             }
         } else {
-            let epochs = self.encodings.iter().map(|encoding| encoding.stream().epoch);
+            let epochs = self.encodings.iter().map(|encoding| encoding.stream().epoch());
             let unused = epochs.max().map_or(0, |epoch| epoch + 1);
             self.encodings = encodings(now, &params, unused);
         }
@@ -250,7 +250,7 @@ impl UpTrack {
     /// Looks what can be chosen from, once a frame.
     #[inline]
     fn note_layers(&mut self, now: Instant, arrival: &Arrival) {
-        let index = usize::from(arrival.stream.encoding);
+        let index = usize::from(arrival.stream.encoding());
         let frame = arrival.facts.vp8.is_some_and(|vp8| vp8.frame_start());
         if !frame && self.layers.get(index).is_some_and(|&(active, _)| active) {
             return;
@@ -269,17 +269,17 @@ impl UpTrack {
     /// A packet that arrived, `None` where it is gone.
     #[inline]
     pub fn packet(&self, stream: StreamKey, seq: u64) -> Option<(&PacketFacts, &[u8])> {
-        self.encodings.get(usize::from(stream.encoding))?.packet(stream, seq)
+        self.encodings.get(usize::from(stream.encoding()))?.packet(stream, seq)
     }
 
     /// The sender's clocks for a stream, `None` before its first report.
     pub fn clock(&self, stream: StreamKey) -> Option<&SenderClock> {
-        self.encodings.get(usize::from(stream.encoding)).filter(|own| own.stream() == stream)?.clock()
+        self.encodings.get(usize::from(stream.encoding())).filter(|own| own.stream() == stream)?.clock()
     }
 
     /// What `from` stamps `time`, as `to` would have stamped it; `None` while their reports do not tell.
     pub fn translate(&self, time: u32, from: StreamKey, to: StreamKey) -> Option<u32> {
-        if from.encoding == to.encoding {
+        if from.encoding() == to.encoding() {
             return Some(time);
         }
         let rate = self.params.codecs.first()?.codec.clock_rate();
@@ -325,7 +325,7 @@ impl UpTrack {
 }
 
 fn encodings(now: Instant, params: &ReceiveParams, epoch: u64) -> ArrayVec<Encoding, MAX_ENCODINGS> {
-    let streams = (0..).map(|encoding| StreamKey { encoding, epoch });
+    let streams = (0..).map(|encoding| StreamKey::new(encoding, epoch));
     let encodings = streams.zip(&params.encodings);
     encodings.map(|(stream, own)| Encoding::new(now, params.kind, stream, *own)).collect()
 }

@@ -430,7 +430,7 @@ fn fill_run(
         };
         let mut len = segment;
         let mut last = first;
-        while first.kind == PacketKind::Rtp
+        while last.more
             && last.len == first.len
             && len < MAX_RUN * segment
             && len + segment <= out.len()

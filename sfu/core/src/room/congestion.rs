@@ -26,14 +26,6 @@ impl Room {
         link.control.get_or_insert_with(|| Box::new(LinkControl::new(config, now)));
     }
 
-    /// A packet was written to a participant.
-    #[inline]
-    pub(super) fn departed(&mut self, now: Instant, to: ParticipantKey, len: usize, audio: bool) {
-        if let Some(due) = self.participants[to].link.departed(now, len, audio) {
-            self.links_due = Some(self.links_due.map_or(due, |earlier| earlier.min(due)));
-        }
-    }
-
     /// A receiver says what arrived.
     pub(super) fn on_transport_feedback(
         &mut self,

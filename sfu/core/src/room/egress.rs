@@ -2,10 +2,13 @@
 
 use std::time::Instant;
 
+use slotmap::SlotMap;
+
 use super::link::{Queued, Turn, WIRE_OVERHEAD};
-use super::room::{ParticipantKey, Room};
+use super::room::{ParticipantKey, Published, Room, TrackKey};
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::{Entry, Priority};
+use crate::forward::down_track::Moment;
 use crate::track::StreamKey;
 
 /// What a plaintext is.
@@ -28,6 +31,9 @@ pub struct Outgoing {
     pub priority: Priority,
     /// Bytes written.
     pub len: usize,
+    /// Whether it is media, and another packet of media waits for the same participant, though perhaps not to
+    /// leave at once.
+    pub more: bool,
 }
 
 /// What would fit a batch that was begun.
@@ -50,8 +56,7 @@ impl Room {
         if let Some(Fit { to, max_len }) = fit {
             // Its turn has ended where nothing waits any more.
             self.ready.front().filter(|&&first| first == to)?;
-            let (priority, len) = self.depart(now, to, max_len, out)?;
-            return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len });
+            return self.depart(now, to, max_len, out);
         }
         self.poll_rtcp(now, out).or_else(|| self.poll_rtp(now, out))
     }
@@ -62,7 +67,13 @@ impl Room {
             let len = self.write_rtcp(now, to, &mut out[..room]);
             if len > 0 {
                 self.stats.rtcp_out += 1;
-                return Some(Outgoing { to, kind: PacketKind::Rtcp, priority: Priority::Audio, len });
+                return Some(Outgoing {
+                    to,
+                    kind: PacketKind::Rtcp,
+                    priority: Priority::Audio,
+                    len,
+                    more: false,
+                });
             }
             self.reporting.pop_front();
             if let Some(participant) = self.participants.get_mut(to) {
@@ -74,8 +85,8 @@ impl Room {
 
     fn poll_rtp(&mut self, now: Instant, out: &mut [u8]) -> Option<Outgoing> {
         while let Some(&to) = self.ready.front() {
-            if let Some((priority, len)) = self.depart(now, to, usize::MAX, out) {
-                return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len });
+            if let Some(outgoing) = self.depart(now, to, usize::MAX, out) {
+                return Some(outgoing);
             }
             // Its turn has ended, unless what waits has to.
             if self.ready.front() != Some(&to) {
@@ -101,72 +112,90 @@ impl Room {
         to: ParticipantKey,
         max_len: usize,
         out: &mut [u8],
-    ) -> Option<(Priority, usize)> {
+    ) -> Option<Outgoing> {
         // A queued packet is at most as long as it was when it was queued: its m-line is named or no longer is.
         let max_size = max_len.saturating_add(WIRE_OVERHEAD);
         loop {
             let link = &mut self.participants.get_mut(to)?.link;
             let Entry { priority, item, .. } = link.pacer.pop_within(now, max_size)?;
-            if link.pacer.is_empty() {
+            let more = !link.pacer.is_empty();
+            if !more {
                 link.turn = Turn::Idle;
                 self.ready.pop_front();
             }
+            let mut moment = link.moment(self.clock.at(now));
             let written = match item {
-                Queued::Media { down, stream, seq } => self.write_media(now, down, stream, seq, out),
-                Queued::Again { down, seq } => self.write_again(now, down, seq, out),
+                Queued::Media { down, stream, seq } => {
+                    write_media(&self.tracks, &mut self.downs, &mut moment, (down, stream, seq), out)
+                }
+                Queued::Again { down, seq } => {
+                    write_again(&self.tracks, &mut self.downs, &mut moment, (down, seq), out)
+                }
             };
-            if let Some(len) = written {
-                debug_assert!(len <= max_len, "it was let out because it fits");
-                self.departed(now, to, len, priority == Priority::Audio);
-                self.stats.packets_out += 1;
-                self.stats.bytes_out += len as u64;
-                return Some((priority, len));
+            let len = match written {
+                Ok(len) => len,
+                Err(why) => {
+                    self.not_written(now, &item, why);
+                    continue;
+                }
+            };
+            debug_assert!(len <= max_len, "it was let out because it fits");
+            if let Some(due) = link.departed(now, len, priority) {
+                self.links_due = Some(self.links_due.map_or(due, |earlier| earlier.min(due)));
             }
+            self.stats.resent_out += u64::from(matches!(item, Queued::Again { .. }));
+            self.stats.packets_out += 1;
+            self.stats.bytes_out += len as u64;
+            return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len, more });
         }
     }
 
-    fn write_media(
-        &mut self,
-        now: Instant,
-        key: DownKey,
-        stream: StreamKey,
-        seq: u64,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let Some(Subscription { down, to, track, .. }) = self.downs.get_mut(key) else {
-            self.stats.dropped_unsubscribed += 1;
-            return None;
-        };
-        let Some(packet) = self.tracks[*track].up.packet(stream, seq) else {
-            self.stats.dropped_stale += 1;
-            self.give_up(now, key, stream, seq);
-            return None;
-        };
-        let clock = self.clock.at(now);
-        let mut moment = self.participants[*to].link.moment(clock);
-        let written = down.depart(&mut moment, stream, packet, out);
-        if written.is_none() {
-            self.stats.dropped_unsendable += 1;
-            self.give_up(now, key, stream, seq);
+    #[cold]
+    fn not_written(&mut self, now: Instant, item: &Queued, why: NotWritten) {
+        match why {
+            NotWritten::Unsubscribed => self.stats.dropped_unsubscribed += 1,
+            NotWritten::Stale => self.stats.dropped_stale += 1,
+            NotWritten::Unsendable => self.stats.dropped_unsendable += 1,
         }
-        written
+        if let &Queued::Media { down, stream, seq } = item {
+            self.give_up(now, down, stream, seq);
+        }
     }
+}
 
-    fn write_again(&mut self, now: Instant, key: DownKey, seq: u64, out: &mut [u8]) -> Option<usize> {
-        let Some(Subscription { down, to, track, .. }) = self.downs.get_mut(key) else {
-            self.stats.dropped_unsubscribed += 1;
-            return None;
-        };
-        let written = down.departure(seq).and_then(|departure| {
-            let packet = self.tracks[*track].up.packet(departure.stream, departure.source_seq)?;
-            let clock = self.clock.at(now);
-            let mut moment = self.participants[*to].link.moment(clock);
-            down.depart_again(&mut moment, &departure, packet, out)
-        });
-        match written {
-            Some(_) => self.stats.resent_out += 1,
-            None => self.stats.dropped_stale += 1,
-        }
-        written
-    }
+/// Why a queued packet does not leave.
+#[derive(Clone, Copy, Debug)]
+enum NotWritten {
+    /// Its subscription has ended.
+    Unsubscribed,
+    /// Its payload is gone, or what it was sent as before.
+    Stale,
+    /// It has no number or payload type.
+    Unsendable,
+}
+
+#[inline]
+fn write_media(
+    tracks: &SlotMap<TrackKey, Published>,
+    downs: &mut SlotMap<DownKey, Subscription>,
+    moment: &mut Moment<'_>,
+    (key, stream, seq): (DownKey, StreamKey, u64),
+    out: &mut [u8],
+) -> Result<usize, NotWritten> {
+    let Subscription { down, track, .. } = downs.get_mut(key).ok_or(NotWritten::Unsubscribed)?;
+    let packet = tracks[*track].up.packet(stream, seq).ok_or(NotWritten::Stale)?;
+    down.depart(moment, stream, packet, out).ok_or(NotWritten::Unsendable)
+}
+
+fn write_again(
+    tracks: &SlotMap<TrackKey, Published>,
+    downs: &mut SlotMap<DownKey, Subscription>,
+    moment: &mut Moment<'_>,
+    (key, seq): (DownKey, u64),
+    out: &mut [u8],
+) -> Result<usize, NotWritten> {
+    let Subscription { down, track, .. } = downs.get_mut(key).ok_or(NotWritten::Unsubscribed)?;
+    let departure = down.departure(seq).ok_or(NotWritten::Stale)?;
+    let packet = tracks[*track].up.packet(departure.stream, departure.source_seq).ok_or(NotWritten::Stale)?;
+    down.depart_again(moment, &departure, packet, out).ok_or(NotWritten::Stale)
 }

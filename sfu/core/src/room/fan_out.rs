@@ -23,12 +23,16 @@ impl Room {
             self.aim(now, track);
         }
         let mut awaited = 0;
+        let priority = priority(arrival);
         for index in 0..self.tracks[track].subscribers.len() {
             let published = &self.tracks[track];
             let key = published.subscribers[index];
-            let down = &mut self.downs[key].down;
+            let Subscription { down, to, .. } = &mut self.downs[key];
             match down.admit(&published.up, arrival) {
-                Admission::Queue => self.queue_media(now, key, arrival),
+                Admission::Queue => {
+                    let (to, size) = (*to, down.packet_len(&arrival.facts, arrival.payload_len));
+                    self.queue(now, to, priority, size, name(key, arrival));
+                }
                 Admission::Begin { stream, seq, last } => {
                     if last {
                         self.queue_media(now, key, arrival);
@@ -93,12 +97,7 @@ impl Room {
     fn queue_media(&mut self, now: Instant, key: DownKey, arrival: &Arrival) {
         let Subscription { down, to, .. } = &self.downs[key];
         let (to, size) = (*to, down.packet_len(&arrival.facts, arrival.payload_len));
-        let priority = match arrival.facts.codec.kind() {
-            MediaKind::Audio => Priority::Audio,
-            MediaKind::Video => Priority::Video,
-        };
-        let item = Queued::Media { down: key, stream: arrival.stream, seq: arrival.facts.seq };
-        self.queue(now, to, priority, size, item);
+        self.queue(now, to, priority(arrival), size, name(key, arrival));
     }
 
     /// Puts a name into a participant's queue.
@@ -157,4 +156,15 @@ impl Room {
         let track = *track;
         self.settle_layers(now, track);
     }
+}
+
+fn priority(arrival: &Arrival) -> Priority {
+    match arrival.facts.codec.kind() {
+        MediaKind::Audio => Priority::Audio,
+        MediaKind::Video => Priority::Video,
+    }
+}
+
+fn name(down: DownKey, arrival: &Arrival) -> Queued {
+    Queued::Media { down, stream: arrival.stream, seq: arrival.facts.seq }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::subscription::DownKey;
 use crate::cc::link_control::LinkControl;
-use crate::cc::pacer::{Pacer, PacerConfig};
+use crate::cc::pacer::{Pacer, PacerConfig, Priority};
 use crate::forward::down_track::{Clock, Moment};
 use crate::rtp::ext::AbsSendTime;
 use crate::track::StreamKey;
@@ -68,12 +68,13 @@ impl Link {
     /// A packet was written. One that has a transport-wide number becomes known to the control. Returns when that
     /// is due, where it was not before.
     #[inline]
-    pub(super) fn departed(&mut self, now: Instant, len: usize, audio: bool) -> Option<Instant> {
+    pub(super) fn departed(&mut self, now: Instant, len: usize, priority: Priority) -> Option<Instant> {
         if self.recorded == self.transport_seq {
             return None;
         }
         self.recorded = self.transport_seq;
         let control = self.control.as_mut()?;
+        let audio = priority == Priority::Audio;
         let slept = control.poll_timeout().is_none();
         control.on_sent(now, self.transport_seq.wrapping_sub(1), len + WIRE_OVERHEAD, audio);
         control.poll_timeout().filter(|_| slept)

@@ -36,7 +36,7 @@ impl Stage for Pace {
             self.now += Duration::from_millis(10);
             for seq in 0..self.run as u64 {
                 for pacer in &mut self.pacers {
-                    let _ = pacer.push(self.now, Priority::Video, PACKET + MAX_TAG + 28, [seq; 5]);
+                    let _ = pacer.push(Priority::Video, PACKET + MAX_TAG + 28, [seq; 5]);
                 }
             }
             for pacer in &mut self.pacers {

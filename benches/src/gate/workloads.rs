@@ -122,7 +122,7 @@ fn measured_pacer(start: Instant) {
     for item in 0..PACED as u64 {
         let now = start + Duration::from_micros(item * 100);
         let (priority, size) = if item % 4 == 0 { (Priority::Audio, 120) } else { (Priority::Video, 1200) };
-        let _ = black_box(pacer.push(now, priority, size, item));
+        let _ = black_box(pacer.push(priority, size, item));
         black_box(pacer.poll_timeout());
         while let Some(entry) = pacer.pop(now) {
             black_box(entry.item);

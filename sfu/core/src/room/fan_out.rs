@@ -110,7 +110,7 @@ impl Room {
         item: Queued,
     ) {
         let link = &mut self.participants[to].link;
-        let pushed = link.pacer.push(now, priority, size + WIRE_OVERHEAD, item);
+        let pushed = link.pacer.push(priority, size + WIRE_OVERHEAD, item);
         match link.turn {
             Turn::Ready => {}
             Turn::Idle => {
@@ -145,7 +145,7 @@ impl Room {
             return;
         }
         down.abandon();
-        self.participants[*to].link.pacer.retain(|entry| match entry.item {
+        self.participants[*to].link.pacer.retain(|item| match *item {
             Queued::Media { down: other, stream, seq } if other == key => {
                 let kept = down.may_leave(stream, seq);
                 self.stats.dropped_undecodable += u64::from(!kept);

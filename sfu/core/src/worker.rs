@@ -430,11 +430,7 @@ fn fill_run(
         };
         let mut len = segment;
         let mut last = first;
-        while last.more
-            && last.len == first.len
-            && len < MAX_RUN * segment
-            && len + segment <= out.len()
-        {
+        while last.more && last.len == first.len && len < MAX_RUN * segment && len + segment <= out.len() {
             let fit = Fit { to: first.to, max_len: first.len };
             let Some(next) = slot.room.poll_packet(now, Some(fit), &mut out[len..]) else { break };
             let Ok(sealed) = transport.protect_rtp(&mut out[len..], next.len) else {

@@ -95,6 +95,11 @@ pub struct Pacer<T> {
 }
 
 impl<T> Pacer<T> {
+    /// Bytes at its beginning that each packet touches.
+    pub const HOT_BYTES: usize = std::mem::offset_of!(Self, classes);
+    /// Bytes that a packet takes while it waits.
+    pub const BYTES_WAITING: usize = size_of::<Waiting<T>>();
+
     /// An empty queue.
     pub fn new(config: PacerConfig, now: Instant) -> Self {
         Self {

@@ -65,7 +65,8 @@ pub struct Moment<'a> {
     pub transport_seq: &'a mut u16,
 }
 
-/// A subscribed track of one receiver.
+/// A subscribed track of one receiver. What no packet needs as a rule lies apart: a packet to each of a thousand
+/// receivers passes through a thousand of these, twice.
 pub struct DownTrack {
     selector: Selector,
     rewriter: Rewriter,
@@ -76,10 +77,17 @@ pub struct DownTrack {
     names_mid: bool,
     /// The codec of the last packet.
     codec: Option<CodecParams>,
-    params: Box<SendParams>,
+    ssrc: Ssrc,
     /// Made at the first departure, where the receiver sends NACKs.
     log: Option<DepartureLog>,
+    cold: Box<Cold>,
+}
+
+struct Cold {
+    params: SendParams,
+    /// The number of the next retransmission.
     rtx_seq: u64,
+    /// When the receiver had key frames asked for.
     key_frames: [Option<Instant>; KEY_FRAME_LIMIT],
 }
 
@@ -95,23 +103,22 @@ impl DownTrack {
             headers: Headers::new(&params),
             names_mid: params.extensions.id(Extension::Mid).is_some(),
             codec: None,
-            params: Box::new(params),
+            ssrc: params.ssrc,
             log: None,
-            rtx_seq: u64::from(rtx_seq),
-            key_frames: [None; KEY_FRAME_LIMIT],
+            cold: Box::new(Cold { params, rtx_seq: u64::from(rtx_seq), key_frames: [None; KEY_FRAME_LIMIT] }),
         }
     }
 
     /// How it goes out.
     pub fn params(&self) -> &SendParams {
-        &self.params
+        &self.cold.params
     }
 
     /// How it arrived since the last call, as its receiver says.
     pub fn take_reception(&mut self) -> Reception {
-        let rate = self.params.codecs.first().map_or(1, |codec| codec.codec.clock_rate());
+        let rate = self.cold.params.codecs.first().map_or(1, |codec| codec.codec.clock_rate());
         let own = self.stats.take_reception(rate);
-        let jitter = if self.params.kind == MediaKind::Audio { own.jitter } else { Duration::ZERO };
+        let jitter = if self.cold.params.kind == MediaKind::Audio { own.jitter } else { Duration::ZERO };
         Reception { jitter, ..own }
     }
 
@@ -175,7 +182,7 @@ impl DownTrack {
     pub fn on_clock(&mut self, up: &UpTrack) {
         let Some((time, stream, before)) = self.rewriter.unaligned() else { return };
         if let (Some(translated), Some(codec)) =
-            (up.translate(time, stream, before), self.params.codecs.first())
+            (up.translate(time, stream, before), self.cold.params.codecs.first())
         {
             self.rewriter.align(translated, codec.codec.clock_rate());
         }
@@ -219,7 +226,7 @@ impl DownTrack {
         }
         let Numbered { seq, offsets } = self.rewriter.number(stream, facts.seq)?;
         let stamps = self.stamps(moment);
-        let header = header(self.params.ssrc, codec.pt, seq, facts, offsets);
+        let header = header(self.ssrc, codec.pt, seq, facts, offsets);
         let len = self.write(&header, facts, stamps, None, offsets, payload, out)?;
         debug_assert_eq!(len, self.packet_len(facts, payload.len()));
         self.stats.on_packet(payload.len());
@@ -263,12 +270,12 @@ impl DownTrack {
         }
         let Some((ssrc, pt)) = self.rtx(facts.codec) else {
             let pt = self.codec(facts.codec)?.pt;
-            let header = header(self.params.ssrc, pt, departure.seq, facts, departure.offsets);
+            let header = header(self.ssrc, pt, departure.seq, facts, departure.offsets);
             return self.write(&header, facts, departure.stamps, None, departure.offsets, payload, out);
         };
         let stamps = self.stamps(moment);
-        let header = header(ssrc, pt, self.rtx_seq, facts, departure.offsets);
-        self.rtx_seq += 1;
+        let header = header(ssrc, pt, self.cold.rtx_seq, facts, departure.offsets);
+        self.cold.rtx_seq += 1;
         let original = Some(departure.seq as u16);
         let len = self.write(&header, facts, stamps, original, departure.offsets, payload, out)?;
         debug_assert_eq!(len, self.resent_len(departure, facts, payload.len()));
@@ -278,7 +285,7 @@ impl DownTrack {
     /// The sender report due at `now`, `None` where the publisher's clocks are unknown or nothing was sent.
     pub fn sender_report(&mut self, now: Instant, up: &UpTrack) -> Option<SenderInfo> {
         let (stream, offset) = self.rewriter.current()?;
-        let rate = self.params.codecs.first()?.codec.clock_rate();
+        let rate = self.cold.params.codecs.first()?.codec.clock_rate();
         let mut clock = up.clock(stream)?.at(now, rate);
         clock.time = clock.time.wrapping_add(offset);
         self.stats.report(&clock, now)
@@ -303,7 +310,7 @@ impl DownTrack {
     pub fn on_key_frame_request(&mut self, now: Instant) -> bool {
         let spent =
             |at: &Option<Instant>| at.is_some_and(|at| now.saturating_duration_since(at) < KEY_FRAME_WINDOW);
-        let free = self.key_frames.iter_mut().find(|at| !spent(at));
+        let free = self.cold.key_frames.iter_mut().find(|at| !spent(at));
         free.map(|at| *at = Some(now)).is_some()
     }
 
@@ -321,11 +328,11 @@ impl DownTrack {
     }
 
     fn log(&mut self) -> &mut DepartureLog {
-        let capacity = match self.params.kind {
+        let capacity = match self.cold.params.kind {
             MediaKind::Audio => AUDIO_DEPARTURES,
             MediaKind::Video => VIDEO_DEPARTURES,
         };
-        let params = &self.params;
+        let params = &self.cold.params;
         let verbatim =
             |codec: &CodecParams| codec.nack && (params.rtx_ssrc.is_none() || codec.rtx_pt.is_none());
         self.log.get_or_insert_with(|| DepartureLog::new(capacity, params.codecs.iter().any(verbatim)))
@@ -334,14 +341,14 @@ impl DownTrack {
     #[inline]
     fn codec(&mut self, codec: Codec) -> Option<CodecParams> {
         if self.codec.is_none_or(|last| last.codec != codec) {
-            self.codec = self.params.codecs.iter().find(|own| own.codec == codec).copied();
+            self.codec = self.cold.params.codecs.iter().find(|own| own.codec == codec).copied();
         }
         self.codec
     }
 
     fn rtx(&self, codec: Codec) -> Option<(Ssrc, u8)> {
-        let own = self.params.codecs.iter().find(|own| own.codec == codec)?;
-        Some((self.params.rtx_ssrc?, own.rtx_pt?))
+        let own = self.cold.params.codecs.iter().find(|own| own.codec == codec)?;
+        Some((self.cold.params.rtx_ssrc?, own.rtx_pt?))
     }
 
     /// What is stamped on the next packet.
@@ -370,7 +377,7 @@ impl DownTrack {
         payload: &[u8],
         out: &mut [u8],
     ) -> Option<usize> {
-        let mut at = self.headers.write(&self.params, header, facts, stamps, out)?;
+        let mut at = self.headers.write(&self.cold.params, header, facts, stamps, out)?;
         if let Some(original) = original {
             out.get_mut(at..at + OSN_LEN)?.copy_from_slice(&original.to_be_bytes());
             at += OSN_LEN;

@@ -49,12 +49,15 @@ struct Layout {
     orientation: u8,
     send_time: u8,
     transport_cc: u8,
-    bytes: [u8; MAX_HEADER_LEN],
+    /// The first byte, which says whether there are extensions.
+    flags: u8,
+    /// What is behind the fixed header.
+    block: [u8; MAX_BLOCK_LEN],
 }
 
 /// No header that we write is longer: each extension with a byte in front, the longest name among them.
-pub const MAX_HEADER_LEN: usize =
-    FIXED_HEADER_LEN + 4 + (1 + 16 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 2_usize).next_multiple_of(4);
+pub const MAX_HEADER_LEN: usize = FIXED_HEADER_LEN + MAX_BLOCK_LEN;
+const MAX_BLOCK_LEN: usize = 4 + (1 + 16 + 1 + 1 + 1 + 1 + 1 + 3 + 1 + 2_usize).next_multiple_of(4);
 
 impl Headers {
     /// Headers of a track that goes out so.
@@ -125,12 +128,14 @@ impl Layout {
         let send_time = place(Extension::AbsSendTime, true, &[0; 3]);
         let transport_cc = place(Extension::TransportCc, true, &[0; 2]);
         let len = writer.finish() as u8;
-        Self { form, len, audio_level, orientation, send_time, transport_cc, bytes }
+        let (flags, block) = (bytes[0], *bytes.last_chunk().expect("a block is behind the fixed header"));
+        Self { form, len, audio_level, orientation, send_time, transport_cc, flags, block }
     }
 
     #[inline]
     fn fill(&self, out: &mut [u8; MAX_HEADER_LEN], header: &Header, facts: &PacketFacts, stamps: Stamps) {
-        *out = self.bytes;
+        out[FIXED_HEADER_LEN..].copy_from_slice(&self.block);
+        out[0] = self.flags;
         header.write(out.first_chunk_mut().expect("every header is longer"));
         if let Some(level) = facts.audio_level {
             store(out, self.audio_level, level.to_bytes());
@@ -212,7 +217,8 @@ mod tests {
             &[Extension::AbsSendTime, Extension::Mid, Extension::VideoOrientation],
             &Extension::ALL,
         ];
-        let header = Header { marker: true, pt: 111, seq: 0xfffe, timestamp: 0x1234_5678, ssrc: Ssrc(0xabcd) };
+        let header =
+            Header { marker: true, pt: 111, seq: 0xfffe, timestamp: 0x1234_5678, ssrc: Ssrc(0xabcd) };
         for extensions in agreed {
             let params = params(extensions);
             let mut headers = Headers::new(&params);

@@ -16,7 +16,7 @@ pub const VIDEO_DEPARTURES: usize = 512;
 /// Departures remembered of an audio track: over two seconds of 20 ms packets.
 pub const AUDIO_DEPARTURES: usize = 128;
 
-/// Runs remembered: each frame that is left out ends one. Half the frames of a 30 fps camera make 23 in
+/// Runs remembered besides the newest: each frame that is left out ends one. Half the frames of a 30 fps camera make 23 in
 /// [`MAX_RESEND_AGE`].
 const RUNS: usize = 24;
 
@@ -75,10 +75,11 @@ pub struct DepartureLog {
     /// As long as the ring where packets are sent again as the same bytes, else empty.
     stamps: Box<[Stamps]>,
     highest: u64,
-    /// The last ones, oldest first.
-    runs: VecDeque<Run>,
-    /// The number of the newest run.
+    /// The newest run, which nearly every departure is of, and its number.
+    newest: Option<Run>,
     newest_run: u16,
+    /// Those before it, oldest first.
+    runs: VecDeque<Run>,
 }
 
 /// Departures in a row that follow from their numbers in the same way.
@@ -134,8 +135,9 @@ impl DepartureLog {
             ring: vec![vacant; capacity].into_boxed_slice(),
             stamps: vec![Stamps::default(); stamps].into_boxed_slice(),
             highest: 0,
-            runs: VecDeque::with_capacity(RUNS),
+            newest: None,
             newest_run: 0,
+            runs: VecDeque::with_capacity(RUNS),
         }
     }
 
@@ -171,7 +173,11 @@ impl DepartureLog {
             return None;
         }
         let back = usize::from(self.newest_run.wrapping_sub(record.run));
-        let Run { stream, ahead, offsets } = *self.runs.get((self.runs.len() - 1).checked_sub(back)?)?;
+        let run = match back.checked_sub(1) {
+            None => self.newest.as_ref(),
+            Some(back) => self.runs.get(self.runs.len().checked_sub(back + 1)?),
+        };
+        let Run { stream, ahead, offsets } = *run?;
         let stamps = self.stamps.get(slot).copied().unwrap_or_default();
         Some(Departure { seq, stream, source_seq: seq.wrapping_add(ahead), offsets, stamps })
     }
@@ -201,16 +207,16 @@ impl DepartureLog {
     /// The number of a run: nearly always the newest one. A late packet may be of one before.
     #[inline]
     fn run(&mut self, run: Run) -> u16 {
-        if self.runs.back() == Some(&run) {
+        if self.newest == Some(run) {
             return self.newest_run;
         }
         if let Some(known) = self.runs.iter().rposition(|known| *known == run) {
-            return self.newest_run.wrapping_sub((self.runs.len() - 1 - known) as u16);
+            return self.newest_run.wrapping_sub((self.runs.len() - known) as u16);
         }
         if self.runs.len() == RUNS {
             self.runs.pop_front();
         }
-        self.runs.push_back(run);
+        self.runs.extend(self.newest.replace(run));
         self.newest_run = self.newest_run.wrapping_add(1);
         self.newest_run
     }

@@ -28,14 +28,15 @@ pub struct Target {
 }
 
 /// What a receiver gets, and what it is to get.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Selector {
     state: State,
+    /// Of the stream that is forwarded.
+    temporal: Temporal,
     /// `None` until anything is known of the source: then it starts with whatever comes.
     target: Option<Target>,
 }
 
-#[expect(clippy::large_enum_variant, reason = "a box would be an allocation at each switch")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing is forwarded until resumed.
@@ -49,7 +50,6 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Forwarding {
     stream: StreamKey,
-    temporal: Temporal,
     /// Timestamp of the frame whose end has not been forwarded yet.
     open: Option<u32>,
     next: Option<Next>,
@@ -103,7 +103,11 @@ pub enum NotMeant {
 impl Selector {
     /// Forwards nothing yet.
     pub fn new(paused: bool) -> Self {
-        Self { state: if paused { State::Paused } else { State::Waiting }, target: None }
+        Self {
+            state: if paused { State::Paused } else { State::Waiting },
+            temporal: Temporal::new(u8::MAX),
+            target: None,
+        }
     }
 
     /// Judges a packet. `late` says that it fills a hole among numbers that the receiver has seen or will see:
@@ -112,7 +116,7 @@ impl Selector {
         let Arrival { stream, facts, newest, .. } = arrival;
         if late {
             return match &self.state {
-                State::Forwarding(own) if own.stream == *stream && own.temporal.has_left_out(facts) => {
+                State::Forwarding(own) if own.stream == *stream && self.temporal.has_left_out(facts) => {
                     Verdict::LeaveOut
                 }
                 _ => Verdict::Forward,
@@ -123,7 +127,9 @@ impl Selector {
         let begin = Verdict::Begin { stream: *stream, seq: facts.seq, last: false };
         match &mut self.state {
             State::Paused => Verdict::Drop(NotMeant::Paused),
-            State::Forwarding(forwarding) if forwarding.stream == *stream => forwarding.go_on(arrival),
+            State::Forwarding(forwarding) if forwarding.stream == *stream => {
+                forwarding.go_on(&mut self.temporal, arrival)
+            }
             State::Forwarding(forwarding) if forwarding.stream.encoding() != stream.encoding() => {
                 match forwarding.next {
                     Some(next) if next.stream == *stream => next.hold(facts.arrival),
@@ -148,17 +154,17 @@ impl Selector {
 
     /// From this packet on its stream is forwarded.
     pub fn begin(&mut self, stream: StreamKey, facts: &PacketFacts) {
-        let mut temporal = Temporal::new(self.target.map_or(u8::MAX, |target| target.max_tid));
-        temporal.admits(facts);
+        self.temporal.begin(self.target.map_or(u8::MAX, |target| target.max_tid));
+        self.temporal.admits(facts);
         let open = (!facts.marker).then_some(facts.time);
-        self.state = State::Forwarding(Forwarding { stream, temporal, open, next: None });
+        self.state = State::Forwarding(Forwarding { stream, open, next: None });
     }
 
     /// Whether a packet behind the one that its stream began with is forwarded, although it came before it.
     pub fn follow(&mut self, arrival: &Arrival) -> Verdict {
         match &mut self.state {
             State::Forwarding(forwarding) if forwarding.stream == arrival.stream => {
-                forwarding.go_on(&Arrival { newest: true, ..*arrival })
+                forwarding.go_on(&mut self.temporal, &Arrival { newest: true, ..*arrival })
             }
             // It was given up with what it began with.
             _ => Verdict::Drop(NotMeant::AwaitingKeyFrame),
@@ -168,8 +174,8 @@ impl Selector {
     /// This layer is to be forwarded: another encoding from its next key frame on.
     pub fn aim(&mut self, target: Target) {
         self.target = Some(target);
+        self.temporal.aim(target.max_tid);
         if let State::Forwarding(forwarding) = &mut self.state {
-            forwarding.temporal.aim(target.max_tid);
             forwarding.next = forwarding.next.filter(|next| next.stream.encoding() == target.encoding);
         }
     }
@@ -226,7 +232,7 @@ impl Selector {
 impl Forwarding {
     /// Judges a packet of the stream that is forwarded.
     #[inline]
-    fn go_on(&mut self, arrival: &Arrival) -> Verdict {
+    fn go_on(&mut self, temporal: &mut Temporal, arrival: &Arrival) -> Verdict {
         let Arrival { facts, newest, .. } = arrival;
         if !newest {
             return Verdict::Forward;
@@ -236,7 +242,7 @@ impl Forwarding {
             // The end of the frame before was lost: it may yet be repaired, but nobody needs it any more.
             return next.begin(false);
         }
-        if !self.temporal.admits(facts) {
+        if !temporal.admits(facts) {
             return Verdict::LeaveOut;
         }
         self.open = (!facts.marker).then_some(facts.time);
@@ -342,13 +348,13 @@ mod tests {
         let first = part(HIGH, 70, 500, true, false);
         assert_eq!(judge(&mut held, first), HOLD);
 
-        let mut selector = held;
+        let mut selector = held.clone();
         assert_eq!(judge(&mut selector, part(LOW, 13, 3000, false, false)), begin(HIGH, 70));
-        let mut selector = held;
+        let mut selector = held.clone();
         let mut late = part(HIGH, 75, 9000, false, false);
         late.facts.arrival = first.facts.arrival + MAX_HOLD;
         assert_eq!(judge(&mut selector, late), begin(HIGH, 70));
-        let mut selector = held;
+        let mut selector = held.clone();
         selector.aim(Target { encoding: 0, max_tid: 3 });
         assert_eq!(judge(&mut selector, late), OTHER, "it is no longer the target");
     }

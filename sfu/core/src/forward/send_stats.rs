@@ -13,15 +13,24 @@ pub struct SendStats {
     packets: u64,
     /// Payload bytes.
     octets: u64,
+    /// Apart, as no packet needs it.
+    reports: Box<Reports>,
+}
+
+/// What was and is to be reported.
+#[derive(Debug, Default)]
+struct Reports {
     /// As of the last report: one is due only when more was sent.
     reported: u64,
     /// The last two reports, as a receiver may echo the one before the last.
-    reports: [Option<(NtpTime, Instant)>; 2],
+    sent: [Option<(NtpTime, Instant)>; 2],
     fraction_lost: u8,
     /// The highest number and the losses that the receiver has reported, and what that adds up to since it was
     /// last taken.
     known: Option<(u32, i32)>,
     recent: Reception,
+    /// Packets when it was last taken.
+    taken: u64,
     /// As the receiver has it, in ticks.
     jitter: u32,
 }
@@ -31,18 +40,18 @@ impl SendStats {
     #[inline]
     pub fn on_packet(&mut self, payload_len: usize) {
         self.packets += 1;
-        self.recent.flowing = true;
         self.octets += payload_len as u64;
     }
 
     /// The report due at `now`: `clock` stands at the sender's clocks, its timestamp as the receiver sees it.
     /// `None` where nothing was sent since the last one.
     pub fn report(&mut self, clock: &SenderClock, now: Instant) -> Option<SenderInfo> {
-        if self.packets == self.reported {
+        let reports = &mut *self.reports;
+        if self.packets == reports.reported {
             return None;
         }
-        self.reported = self.packets;
-        self.reports = [Some((clock.ntp, now)), self.reports[0]];
+        reports.reported = self.packets;
+        reports.sent = [Some((clock.ntp, now)), reports.sent[0]];
         Some(SenderInfo {
             ntp: clock.ntp,
             rtp_time: clock.time,
@@ -53,21 +62,31 @@ impl SendStats {
 
     /// The receiver reported. Returns the round trip that this proves.
     pub fn on_report_block(&mut self, now: Instant, block: &ReportBlock) -> Option<Duration> {
-        self.fraction_lost = block.fraction_lost;
-        self.jitter = block.jitter;
-        self.count(block);
-        let mut reports = self.reports.iter().flatten();
-        let (_, sent) = reports.find(|(ntp, _)| ntp.middle() == block.last_sr)?;
+        let reports = &mut *self.reports;
+        reports.fraction_lost = block.fraction_lost;
+        reports.jitter = block.jitter;
+        reports.count(block);
+        let mut echoed = reports.sent.iter().flatten();
+        let (_, sent) = echoed.find(|(ntp, _)| ntp.middle() == block.last_sr)?;
         let held = Duration::from_nanos((u64::from(block.delay_since_sr) * 1_000_000_000) >> 16);
         now.saturating_duration_since(*sent).checked_sub(held)
     }
 
     /// What the receiver has reported since the last call, and its jitter.
     pub fn take_reception(&mut self, clock_rate: u32) -> Reception {
-        let jitter = Duration::from_secs(self.jitter.into()) / clock_rate.max(1);
-        Reception { jitter, ..std::mem::take(&mut self.recent) }
+        let reports = &mut *self.reports;
+        let jitter = Duration::from_secs(reports.jitter.into()) / clock_rate.max(1);
+        let flowing = std::mem::replace(&mut reports.taken, self.packets) != self.packets;
+        Reception { jitter, flowing, ..std::mem::take(&mut reports.recent) }
     }
 
+    /// Lost on the way to the receiver in its last interval, in 1/256.
+    pub fn fraction_lost(&self) -> u8 {
+        self.reports.fraction_lost
+    }
+}
+
+impl Reports {
     fn count(&mut self, block: &ReportBlock) {
         let last = self.known.replace((block.highest_seq, block.cumulative_lost));
         let Some((highest, lost)) = last else { return };
@@ -78,11 +97,6 @@ impl SendStats {
             self.recent.expected += u64::from(expected);
             self.recent.lost += u64::from(lost.unsigned_abs());
         }
-    }
-
-    /// Lost on the way to the receiver in its last interval, in 1/256.
-    pub fn fraction_lost(&self) -> u8 {
-        self.fraction_lost
     }
 }
 

@@ -4,15 +4,16 @@
 use crate::track::packet_cache::PacketFacts;
 
 /// The temporal layers of one forwarded stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Temporal {
     /// The highest layer that is forwarded, and the highest that is wanted.
     present: u8,
     wanted: u8,
     /// Timestamp of the frame that arrives, and whether it is forwarded: a frame goes as a whole.
     frame: Option<(u32, bool)>,
-    /// Timestamps of the last frames that were not, and the place of the next: a ring.
-    left_out: [Option<u32>; LEFT_OUT],
+    /// Timestamps of the last frames that were not, and the place of the next: a ring. Apart, as few packets ask
+    /// for it.
+    left_out: Box<[Option<u32>; LEFT_OUT]>,
     next: u8,
 }
 
@@ -22,7 +23,13 @@ const LEFT_OUT: usize = 16;
 impl Temporal {
     /// For a stream that begins at a key frame.
     pub fn new(wanted: u8) -> Self {
-        Self { present: wanted, wanted, frame: None, left_out: [None; LEFT_OUT], next: 0 }
+        Self { present: wanted, wanted, frame: None, left_out: Box::new([None; LEFT_OUT]), next: 0 }
+    }
+
+    /// The same for another stream.
+    pub fn begin(&mut self, wanted: u8) {
+        (self.present, self.wanted, self.frame, self.next) = (wanted, wanted, None, 0);
+        self.left_out.fill(None);
     }
 
     /// From the next frame on no layer above this is wanted, and each below.

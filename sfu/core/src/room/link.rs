@@ -34,17 +34,19 @@ pub(super) enum Turn {
 /// IPv4, UDP and the longest SRTP tag: what a packet costs besides itself.
 pub(super) const WIRE_OVERHEAD: usize = 20 + 8 + 16;
 
-/// One receiver's link.
+/// One receiver's link. In this order in memory: what each packet touches lies together, the pacer's beginning
+/// included.
+#[repr(C)]
 pub(super) struct Link {
-    pub(super) pacer: Pacer<Queued>,
     pub(super) turn: Turn,
-    /// The last round trip measured.
-    pub(super) rtt: Option<Duration>,
-    /// What it carries; `None` while nothing is sent that counts transport-wide.
-    pub(super) control: Option<Box<LinkControl>>,
     transport_seq: u16,
     /// The transport-wide number behind the last packet that the control knows of.
     recorded: u16,
+    /// What it carries; `None` while nothing is sent that counts transport-wide.
+    pub(super) control: Option<Box<LinkControl>>,
+    pub(super) pacer: Pacer<Queued>,
+    /// The last round trip measured.
+    pub(super) rtt: Option<Duration>,
 }
 
 impl Link {
@@ -105,5 +107,17 @@ impl TurnClock {
             Clock { millis: Millis::from_duration(since), send_time: AbsSendTime::from_duration(since) };
         self.last = Some((now, clock));
         clock
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_packet_touches_of_a_link_fits_a_cache_line_and_two_names_fit_another() {
+        let pacer_hot = Pacer::<Queued>::HOT_BYTES;
+        assert!(std::mem::offset_of!(Link, pacer) + pacer_hot <= 64);
+        assert_eq!(Pacer::<Queued>::BYTES_WAITING, 32);
     }
 }

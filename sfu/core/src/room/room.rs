@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use slotmap::{Key, SlotMap, new_key_type};
 use thiserror::Error;
 
-use super::link::{TurnClock, Turn};
+use super::link::{Turn, TurnClock};
 use super::participant::{Participant, Route};
 use super::quality::Rounds;
 use super::speaker::Speakers;

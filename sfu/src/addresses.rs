@@ -24,15 +24,7 @@ pub(crate) fn announced(config: &Config, bound: SocketAddr) -> io::Result<Vec<So
     if !bound.ip().is_unspecified() {
         return Ok(vec![bound]);
     }
-    let mut ips = interface_addresses()?;
-    ips.retain(|ip| {
-        (bound.is_ipv6() || ip.is_ipv4())
-            && (config.announce_loopback || !ip.is_loopback())
-            && !link_local(*ip)
-    });
-    // IPv4 first: it is what most school networks carry.
-    ips.sort_unstable();
-    ips.dedup();
+    let mut ips = usable(config, bound)?;
     if ips.len() > MAX_ADDRESSES {
         warn!(
             found = ips.len(),
@@ -42,6 +34,28 @@ pub(crate) fn announced(config: &Config, bound: SocketAddr) -> io::Result<Vec<So
         ips.truncate(MAX_ADDRESSES);
     }
     Ok(ips.into_iter().map(|ip| SocketAddr::new(ip, bound.port())).collect())
+}
+
+/// This machine's addresses that clients may write to, where all are listened on.
+pub(crate) fn own(config: &Config) -> Vec<IpAddr> {
+    if !config.udp_bind.ip().is_unspecified() {
+        return Vec::new();
+    }
+    // A machine that does not tell has one socket, of all addresses.
+    usable(config, config.udp_bind).unwrap_or_default()
+}
+
+/// The addresses of the interfaces that a candidate can carry. IPv4 first: it is what most school networks carry.
+fn usable(config: &Config, bound: SocketAddr) -> io::Result<Vec<IpAddr>> {
+    let mut ips = interface_addresses()?;
+    ips.retain(|ip| {
+        (bound.is_ipv6() || ip.is_ipv4())
+            && (config.announce_loopback || !ip.is_loopback())
+            && !link_local(*ip)
+    });
+    ips.sort_unstable();
+    ips.dedup();
+    Ok(ips)
 }
 
 /// The addresses of all interfaces that are up.

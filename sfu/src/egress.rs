@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sfu_core::worker::{Priority, Transmit};
 
-use crate::udp::{Full, Progress, Run, UdpSocket};
+use crate::udp::{Full, Progress, Run};
 
 /// Most bytes that wait: a third of a second of 200 Mbit/s. What would wait longer is worth less than what follows.
 const MAX_WAITING: usize = 8 << 20;
@@ -57,16 +57,10 @@ struct Waiting {
     bytes: Box<[u8]>,
 }
 
-/// Where runs leave to: the socket.
+/// Where runs leave to: the sockets.
 pub(crate) trait Outlet {
     /// Sends what is left of `run`, whose datagrams lie in `bytes`.
     fn send(&mut self, now: Instant, run: &mut Run, bytes: &[u8]) -> Progress;
-}
-
-impl Outlet for UdpSocket {
-    fn send(&mut self, now: Instant, run: &mut Run, bytes: &[u8]) -> Progress {
-        UdpSocket::send(self, now, run, bytes)
-    }
 }
 
 impl Egress {

@@ -3,8 +3,8 @@
 //! [`start`] gives a running SFU and signaling's end of its control link. The binary `lectern-sfu` is one
 //! process of it; the binary `lectern` runs it beside signaling.
 //!
-//! A packet's path: `udp` -> `worker_thread` (-> `handover` -> the owner's) -> `sfu_core::worker` ->
-//! `worker_thread` -> `egress` -> `udp`; a command's: `control` -> `worker_thread`. Read `worker_thread.rs` first.
+//! A packet's path: `udp` -> `sockets` -> `worker_thread` (-> `handover` -> the owner's) -> `sfu_core::worker` ->
+//! `worker_thread` -> `egress` -> `sockets` -> `udp`; a command's: `control` -> `worker_thread`. Read `worker_thread.rs` first.
 
 mod addresses;
 #[cfg(feature = "bench")]
@@ -15,6 +15,7 @@ mod egress;
 mod handover;
 pub mod metrics;
 pub mod shutdown;
+mod sockets;
 mod udp;
 mod wake;
 mod worker_thread;
@@ -37,7 +38,8 @@ use crate::config::{Config, ConfigError};
 use crate::control::{ControlLink, ControlStats, Rooms, RoomsConfig};
 use crate::metrics::Metrics;
 use crate::shutdown::Phase;
-use crate::udp::UdpSocket;
+use crate::sockets::Sockets;
+use crate::udp::Buffers;
 use crate::workers::Workers;
 
 /// A running SFU. It runs until [`Self::drain`]; dropping this does not stop it.
@@ -126,11 +128,11 @@ fn worker_config(config: &Config, index: WorkerIndex, transport: &Arc<TransportC
 /// Most reports that wait for the control task; further ones wait in the workers.
 const WORKER_REPORTS: usize = 1024;
 
-/// A socket for each worker, all on one port.
-fn open_sockets(config: &Config) -> Result<Vec<UdpSocket>, StartError> {
-    let addr = config.udp_bind;
+/// The sockets of each worker, all on one port.
+fn open_sockets(config: &Config) -> Result<Vec<Sockets>, StartError> {
+    let (addr, own) = (config.udp_bind, addresses::own(config));
     let (receive, send) = (config.receive_buffer_bytes as usize, config.send_buffer_bytes as usize);
-    UdpSocket::bind_group(addr, config.workers, receive, send).map_err(|error| match error.kind() {
+    Sockets::bind(addr, &own, config.workers, Buffers { receive, send }).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => StartError::PortBusy(addr.port()),
         _ => StartError::Bind(addr, error),
     })

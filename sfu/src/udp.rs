@@ -5,6 +5,7 @@
 //! [`GSO_RETRY`] later).
 
 use std::io::{self, IoSliceMut};
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
@@ -55,6 +56,13 @@ sfu_core::counters! {
     }
 }
 
+/// The kernel's buffers of a socket, bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffers {
+    pub(crate) receive: usize,
+    pub(crate) send: usize,
+}
+
 /// Whether a run has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Progress {
@@ -84,6 +92,12 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn new(transmit: Transmit) -> Self {
         Self { transmit, sent: 0 }
+    }
+
+    /// Between whom.
+    #[inline]
+    pub(crate) fn tuple(&self) -> Tuple {
+        self.transmit.tuple
     }
 
     /// Bytes that are done with.
@@ -126,31 +140,32 @@ impl UdpSocket {
     ///
     /// The first is bound without SO_REUSEPORT, so that a second server on the port fails here instead of taking
     /// over a part of the first one's packets, and lets the others in only then. Port 0: it picks one for all.
-    pub(crate) fn bind_group(
-        addr: SocketAddr,
-        count: usize,
-        receive_buffer: usize,
-        send_buffer: usize,
-    ) -> io::Result<Vec<Self>> {
+    pub(crate) fn bind_group(addr: SocketAddr, count: usize, buffers: Buffers) -> io::Result<Vec<Self>> {
         let first = Self::open(addr)?;
         first.bind(&addr.into())?;
-        let local = first.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
-        let mut group = vec![first];
-        if count > 1 {
-            group[0].set_reuse_port(true)?;
-        }
-        while group.len() < count {
-            let next = Self::open(addr)?;
-            next.set_reuse_port(true)?;
-            next.bind(&local.into())?;
-            group.push(next);
-        }
-        let ready = |socket: Socket| -> io::Result<Self> {
-            enlarge_buffers(&socket, receive_buffer, send_buffer)?;
-            let state = Self::state_of(&socket, local)?;
-            Ok(Self { socket, state, local, gso_off_since: None, stats: UdpStats::default() })
+        first.set_reuse_port(true)?;
+        let first = Self::ready(first, buffers)?;
+        let others = Self::join_group(first.local, count - 1, buffers)?;
+        Ok(iter::once(first).chain(others).collect())
+    }
+
+    /// Binds `count` sockets to an address at the port of a group.
+    pub(crate) fn join_group(addr: SocketAddr, count: usize, buffers: Buffers) -> io::Result<Vec<Self>> {
+        let join = |_| {
+            let socket = Self::open(addr)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&addr.into())?;
+            Self::ready(socket, buffers)
         };
-        group.into_iter().map(ready).collect()
+        (0..count).map(join).collect()
+    }
+
+    /// Of a socket that is bound.
+    fn ready(socket: Socket, buffers: Buffers) -> io::Result<Self> {
+        let local = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        enlarge_buffers(&socket, buffers)?;
+        let state = Self::state_of(&socket, local)?;
+        Ok(Self { socket, state, local, gso_off_since: None, stats: UdpStats::default() })
     }
 
     /// A socket that is not bound yet. An IPv6 wildcard address will serve IPv4 too.
@@ -400,7 +415,7 @@ impl ReceiveBuffers {
 const MESSAGE_LEN: usize = 1 << 16;
 
 /// Asks for the buffers, with the privilege to pass the system's limit where we have it.
-fn enlarge_buffers(socket: &Socket, receive: usize, send: usize) -> io::Result<()> {
+fn enlarge_buffers(socket: &Socket, Buffers { receive, send }: Buffers) -> io::Result<()> {
     if sockopt::set_socket_recv_buffer_size_force(socket, receive).is_err() {
         socket.set_recv_buffer_size(receive)?;
     }
@@ -428,12 +443,14 @@ mod tests {
 
     use super::*;
 
+    const BUFFERS: Buffers = Buffers { receive: 1 << 16, send: 1 << 16 };
+
     fn bind(ip: impl Into<IpAddr>) -> UdpSocket {
         group(ip, 1).remove(0)
     }
 
     fn group(ip: impl Into<IpAddr>, count: usize) -> Vec<UdpSocket> {
-        UdpSocket::bind_group(SocketAddr::new(ip.into(), 0), count, 1 << 16, 1 << 16).unwrap()
+        UdpSocket::bind_group(SocketAddr::new(ip.into(), 0), count, BUFFERS).unwrap()
     }
 
     /// Reads until `count` datagrams have come.
@@ -591,7 +608,7 @@ mod tests {
             let group = group(Ipv4Addr::LOCALHOST, count);
             let addr = group[0].local_addr();
             assert!(group.iter().all(|socket| socket.local_addr() == addr && addr.port() != 0));
-            let second = UdpSocket::bind_group(addr, count, 1 << 16, 1 << 16);
+            let second = UdpSocket::bind_group(addr, count, BUFFERS);
             assert_eq!(second.err().map(|error| error.kind()), Some(io::ErrorKind::AddrInUse));
         }
     }

@@ -1,10 +1,10 @@
 //! The thread of a worker: the only place that reads the clock for it and moves its packets.
 //!
-//! A turn: sleep until a datagram, an order, another worker or the worker's deadline; read the socket once; then, a
+//! A turn: sleep until a datagram, an order, another worker or the worker's deadline; read one socket once; then, a
 //! bounded number of datagrams at a time, read the clock, fire what is due, feed those datagrams and those that other
 //! workers passed on, pass on what is others', and send what the worker has ready. At the end comes what may take
 //! long, handshakes and orders, for as long as a [`SLICE`]. So a flood of datagrams cannot starve the timers, nor
-//! orders and handshakes the packets, nor packets them. While the socket has no room for more, what is to leave waits
+//! orders and handshakes the packets, nor packets them. While a socket has no room for more, what is to leave waits
 //! in [`Egress`], and everything else goes on.
 
 use std::io;
@@ -13,6 +13,7 @@ use std::process;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sfu_core::command::{Command, Event};
 use sfu_core::stats;
@@ -22,7 +23,8 @@ use tracing::error;
 
 use crate::egress::{Egress, EgressStats, Halt};
 use crate::handover::{Handover, HandoverStats};
-use crate::udp::{ReceiveBuffers, UdpSocket, UdpStats};
+use crate::sockets::{MAX_WATCHED, Sockets};
+use crate::udp::{ReceiveBuffers, UdpStats};
 use crate::wake::Wake;
 
 /// What the other threads ask of the worker's thread.
@@ -103,7 +105,7 @@ const MAX_ORDERS: usize = 1024;
 /// that channel is full they wait in the worker.
 pub(crate) fn spawn(
     config: WorkerConfig,
-    socket: UdpSocket,
+    sockets: Sockets,
     handover: Handover,
     events: mpsc::Sender<Event>,
 ) -> io::Result<(WorkerLink, JoinHandle<()>)> {
@@ -114,7 +116,7 @@ pub(crate) fn spawn(
         let _guard = AbortOnPanic;
         let state = WorkerThread {
             worker: Worker::new(config),
-            socket,
+            sockets,
             orders,
             events,
             handover,
@@ -132,7 +134,7 @@ pub(crate) fn spawn(
 
 struct WorkerThread {
     worker: Worker,
-    socket: UdpSocket,
+    sockets: Sockets,
     orders: mpsc::Receiver<Order>,
     events: mpsc::Sender<Event>,
     handover: Handover,
@@ -155,7 +157,8 @@ struct Backlog {
 
 /// Why a turn begins.
 struct Ready {
-    datagrams: bool,
+    /// Which socket has some.
+    datagrams: Option<usize>,
     orders: bool,
     writable: bool,
 }
@@ -179,8 +182,8 @@ impl WorkerThread {
         loop {
             let ready = self.sleep();
             self.stats.turns += 1;
-            if ready.datagrams {
-                self.socket.receive(&mut self.received);
+            if let Some(socket) = ready.datagrams {
+                self.sockets.receive(socket, &mut self.received);
             }
             self.learn();
             self.resume(ready.writable);
@@ -199,21 +202,21 @@ impl WorkerThread {
         let timeout =
             timeout.map(|time| Timespec::try_from(time).expect("deadlines are less than 2^63 s away"));
         let halted = self.egress.halt() == Some(Halt::UntilWritable);
-        let writable = if halted { PollFlags::OUT } else { PollFlags::empty() };
         let wake = self.handover.wake();
-        let mut fds = [PollFd::new(&self.socket, PollFlags::IN | writable), PollFd::new(wake, PollFlags::IN)];
+        let mut fds = ArrayVec::<_, { 1 + MAX_WATCHED }>::from_iter([PollFd::new(wake, PollFlags::IN)]);
+        self.sockets.watch(halted, &mut fds);
         // An error (a signal) begins a turn that finds little to do.
         if poll(&mut fds, timeout.as_ref()).is_err() {
-            return Ready { datagrams: false, orders: self.backlog.orders, writable: false };
+            return Ready { datagrams: None, orders: self.backlog.orders, writable: false };
         }
-        let woken = !fds[1].revents().is_empty();
+        let (woken, sockets) = (!fds[0].revents().is_empty(), &fds[1..]);
         if woken {
             wake.clear();
         }
         Ready {
-            datagrams: fds[0].revents().intersects(PollFlags::IN | PollFlags::ERR),
+            datagrams: self.sockets.readable(sockets),
             orders: self.backlog.orders || woken,
-            writable: fds[0].revents().contains(PollFlags::OUT),
+            writable: self.sockets.is_writable(sockets),
         }
     }
 
@@ -285,7 +288,7 @@ impl WorkerThread {
     /// Feeds some of what the socket gave, and passes on what is others'. Returns whether there is more.
     fn take_in(&mut self, now: Instant) -> bool {
         let (worker, handover) = (&mut self.worker, &mut self.handover);
-        self.socket.drain(&mut self.received, AT_ONCE, |tuple, datagram| {
+        self.sockets.drain(&mut self.received, AT_ONCE, |tuple, datagram| {
             if let Some(foreign) = worker.handle_datagram(now, tuple, datagram) {
                 handover.pass_on(foreign, tuple, datagram);
             }
@@ -324,7 +327,7 @@ impl WorkerThread {
     fn snapshot(&self) -> Snapshot {
         Snapshot {
             core: self.worker.stats(),
-            udp: self.socket.stats(),
+            udp: self.sockets.stats(),
             egress: self.egress.stats(),
             handover: self.handover.stats(),
             ..self.stats
@@ -335,7 +338,7 @@ impl WorkerThread {
     fn send_ready(&mut self, now: Instant) {
         self.tell_others();
         while let Some(transmit) = self.worker.poll_transmit(now, &mut self.out) {
-            self.egress.send(now, &mut self.socket, transmit, &self.out[..transmit.len]);
+            self.egress.send(now, &mut self.sockets, transmit, &self.out[..transmit.len]);
         }
         // A transport is forgotten once its last datagram has left.
         self.tell_others();
@@ -346,7 +349,7 @@ impl WorkerThread {
         let Some(halt) = self.egress.halt() else { return };
         let now = Instant::now();
         if halt.is_over(now, writable) {
-            self.egress.resume(now, &mut self.socket);
+            self.egress.resume(now, &mut self.sockets);
         }
     }
 

@@ -12,7 +12,7 @@ use sfu_core::worker::{WorkerConfig, WorkerIndex};
 use tokio::sync::mpsc;
 
 use crate::handover::handovers;
-use crate::udp::UdpSocket;
+use crate::sockets::Sockets;
 use crate::worker_thread::{self, Order, Snapshot, WorkerLink, WorkerStopped};
 
 /// The ways to all workers, by index. Clones lead to the same.
@@ -21,16 +21,16 @@ pub(crate) struct Workers(Arc<[WorkerLink]>);
 
 /// Starts one thread for each of `sockets`, with a worker as `config` says.
 pub(crate) fn spawn(
-    sockets: Vec<UdpSocket>,
+    sockets: Vec<Sockets>,
     events: &mpsc::Sender<Event>,
     config: impl Fn(WorkerIndex) -> WorkerConfig,
 ) -> io::Result<(Workers, Vec<JoinHandle<()>>)> {
     let mut links = Vec::with_capacity(sockets.len());
     let mut threads = Vec::with_capacity(sockets.len());
     let handovers = handovers(sockets.len())?;
-    for (socket, handover) in sockets.into_iter().zip(handovers) {
+    for (sockets, handover) in sockets.into_iter().zip(handovers) {
         let config = config(handover.index());
-        let (link, thread) = worker_thread::spawn(config, socket, handover, events.clone())?;
+        let (link, thread) = worker_thread::spawn(config, sockets, handover, events.clone())?;
         links.push(link);
         threads.push(thread);
     }

@@ -105,10 +105,10 @@ impl Lesson {
     /// # Errors
     /// When a socket fails, or not every packet is forwarded.
     pub fn new(setup: Setup, link: Option<&Rc<Link>>) -> anyhow::Result<Self> {
-        let ingress = Edge::open((Ipv4Addr::LOCALHOST, 0).into(), BUFFER, BUFFER)?;
-        // As the product listens: on all addresses, answering from the one that was written to.
-        let open = || Edge::open((Ipv4Addr::UNSPECIFIED, 0).into(), BUFFER, BUFFER);
-        let egress = link.map(|link| link.beside(open)).transpose()?;
+        let ingress = Edge::open((Ipv4Addr::LOCALHOST, 0).into(), &[], BUFFER)?;
+        // As the product listens: on all addresses and on each, answering from the one that was written to.
+        let open = |own| move || Edge::open((Ipv4Addr::UNSPECIFIED, 0).into(), &[own], BUFFER);
+        let egress = link.map(|link| link.beside(open(link.local_addr()?.ip()))).transpose()?;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let state = UdpSocketState::new((&socket).into())?;
         let tuple = Tuple { local: ingress.local_addr(), remote: socket.local_addr()? };

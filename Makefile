@@ -66,7 +66,7 @@ fuzz: ## Fuzz every parser of network input for FUZZ_SECONDS (60) each
 
 # As root: the packets leave into a device of their own, and instructions are counted where valgrind is.
 bench: setup ## Measure forwarding beside the machine's limit; adds rows to benches/RESULTS.md; JSON=FILE, ARGS="--subs 30"
-	cargo run --release --package benches --bin forward -- --ifb $(if $(shell command -v valgrind),--instructions) \
+	cargo run --release --package benches --bin forward -- --ifb --two-cores $(if $(shell command -v valgrind),--instructions) \
 	  --results benches/RESULTS.md --command 'make bench' $(if $(JSON),--json '$(JSON)') $(ARGS)
 
 bench-parts: setup ## Run the benchmarks of single parts

@@ -14,6 +14,8 @@
 //! | **own** | all of it with neither sealing nor sending |
 //! | seal | what sealing adds to `own` |
 //! | send | what sending adds to that |
+//!
+//! How two workers on two cores get on is [`scaling`]'s.
 
 pub mod alone;
 pub mod instructions;
@@ -21,5 +23,6 @@ pub mod lesson;
 pub mod params;
 pub mod plan;
 pub mod report;
+pub mod scaling;
 pub mod source;
 pub mod stage;

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::instructions;
 use super::plan::{Measured, Wanted, measure, measure_thin};
+use super::scaling::{self, Scaling};
 use crate::limit::rounds::Spread;
 use crate::memory;
 
@@ -38,6 +39,9 @@ pub struct Options {
     /// Count instructions, too (needs valgrind)
     #[arg(long)]
     pub instructions: bool,
+    /// Measure also what two cores carry beside one
+    #[arg(long)]
+    pub two_cores: bool,
     /// Write the medians to this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -69,16 +73,29 @@ pub fn run(options: &Options) -> anyhow::Result<String> {
     let mut measured = measure(&wanted)?;
     measured.extend(measure_thin(&wanted, CLASS)?);
     let rows = measured.into_iter().map(|one| Row::new(one, options)).collect::<anyhow::Result<Vec<_>>>()?;
+    let two_cores = scaling::Wanted {
+        subscribers: CLASS,
+        runs: options.runs.clone(),
+        rounds: options.rounds,
+        ifb: options.ifb,
+    };
+    let scalings = options.two_cores.then(|| scaling::measure(&two_cores)).transpose()?.unwrap_or_default();
     if let Some(path) = &options.json {
         let footprint = memory::measure(CLASS + 1)?;
         let (idle_transport, down_track) = (footprint.idle_transport, footprint.down_track);
-        let text = serde_json::to_string(&Json::of(&rows, MemoryJson { idle_transport, down_track }))? + "\n";
+        let text =
+            serde_json::to_string(&Json::of(&rows, &scalings, MemoryJson { idle_transport, down_track }))?
+                + "\n";
         fs::write(path, text).with_context(|| path.display().to_string())?;
     }
     if let Some(path) = &options.results {
-        append(path, &options.command, &rows)?;
+        append(path, &options.command, &rows, &scalings)?;
     }
-    Ok(table(options, &rows))
+    let mut text = table(options, &rows);
+    if options.two_cores {
+        text += &scaling::table(&two_cores, &scalings);
+    }
+    Ok(text)
 }
 
 /// Subscribers as a class has them.
@@ -141,7 +158,7 @@ fn table(options: &Options, rows: &[Row]) -> String {
 }
 
 /// Rows in the form of `RESULTS.md`; the first one says what they have in common.
-fn append(path: &Path, command: &str, rows: &[Row]) -> anyhow::Result<()> {
+fn append(path: &Path, command: &str, rows: &[Row], scalings: &[Scaling]) -> anyhow::Result<()> {
     let mut first = description(command)?;
     let mut text = String::new();
     for Row { measured: one, instructions } in rows {
@@ -160,6 +177,12 @@ fn append(path: &Path, command: &str, rows: &[Row]) -> anyhow::Result<()> {
         }
         let head = std::mem::replace(&mut first, " | | | ".to_owned());
         let _ = writeln!(text, "|{head}| {what}, ns/packet out | {result} |");
+    }
+    for scaling in scalings {
+        let [limit, ours] = [&scaling.limit, &scaling.ours].map(scaling::spread);
+        let what = format!("two cores beside one, each 1 -> {CLASS}, run {}, times the packets", scaling.run);
+        let _ =
+            writeln!(text, "| | | | | {what} | ours {ours}; limit {limit}; ratio {:.2} |", scaling.ratio());
     }
     let mut file = OpenOptions::new().append(true).open(path).with_context(|| path.display().to_string())?;
     Ok(file.write_all(text.as_bytes())?)
@@ -195,6 +218,9 @@ struct Json {
     forward: Vec<ForwardJson>,
     /// As `forward`, on thin lines.
     thin: Vec<ForwardJson>,
+    /// Two cores beside one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scaling: Vec<scaling::Json>,
     memory: MemoryJson,
 }
 
@@ -227,7 +253,7 @@ struct ForwardJson {
 }
 
 impl Json {
-    fn of(rows: &[Row], memory: MemoryJson) -> Self {
+    fn of(rows: &[Row], scalings: &[Scaling], memory: MemoryJson) -> Self {
         // Of a class; what others are held against is in their ratio.
         let class = rows.iter().map(|row| row.measured.subscribers).find(|&subscribers| subscribers == CLASS);
         let class = class.or(rows.first().map(|row| row.measured.subscribers));
@@ -251,6 +277,7 @@ impl Json {
             limit: limit.collect(),
             forward: roomy.into_iter().map(forward).collect(),
             thin: thin.into_iter().map(forward).collect(),
+            scaling: scalings.iter().map(Into::into).collect(),
             memory,
         }
     }
@@ -305,6 +332,6 @@ mod tests {
             one(30, "null"),
         );
         let memory = MemoryJson { idle_transport: 50_000, down_track: 1500 };
-        assert_eq!(serde_json::to_string(&Json::of(&rows, memory)).unwrap(), expected);
+        assert_eq!(serde_json::to_string(&Json::of(&rows, &[], memory)).unwrap(), expected);
     }
 }

@@ -47,10 +47,13 @@ impl Forward {
 }
 
 impl Stage for Forward {
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        self.lesson.borrow_mut().fill(self.run)
+    }
+
     /// The packets are those that leave; where nobody is subscribed, those of the highest encoding that came.
     fn pass(&mut self) -> anyhow::Result<Pass> {
         let lesson = &mut *self.lesson.borrow_mut();
-        lesson.fill(self.run)?;
         let (left, allocated) = (lesson.left(), allocations());
         let start = thread_cpu();
         match self.until {

@@ -110,8 +110,11 @@ impl Combined {
 const OUT_PER_PASS: usize = 2048;
 
 impl Stage for Combined {
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        self.inbox.fill(self.fill, 1)
+    }
+
     fn pass(&mut self) -> anyhow::Result<Pass> {
-        self.inbox.fill(self.fill, 1)?;
         let mut packets = 0;
         let start = thread_cpu();
         while self.fanout.gather(&self.inbox)? {
@@ -135,6 +138,7 @@ mod tests {
                 let mut stage = Combined::new(Rc::clone(&link), Rc::clone(&keys), run, parts).unwrap();
                 let fill = stage.fill as u64;
                 assert!(fill.is_multiple_of(run as u64) && fill > 0);
+                stage.prepare().unwrap();
                 assert_eq!(stage.pass().unwrap().packets, fill * 30, "{profile:?} {run} {parts:?}");
             }
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, ensure};
 use quinn_udp::{Transmit, UdpSocketState};
@@ -20,8 +21,8 @@ pub struct Link {
     destinations: Vec<SocketAddr>,
     /// Where the socket is, where that is not our own.
     space: Option<File>,
-    /// Takes what loopback delivers, and is never read.
-    _sink: Option<UdpSocket>,
+    /// They take what loopback delivers, and are never read.
+    _sinks: Vec<UdpSocket>,
 }
 
 impl Link {
@@ -30,11 +31,20 @@ impl Link {
     /// # Errors
     /// When the sockets cannot be opened.
     pub fn loopback(destinations: usize) -> anyhow::Result<Self> {
-        let sink = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        SockRef::from(&sink).set_recv_buffer_size(1)?;
+        let sink = sink(Ipv4Addr::UNSPECIFIED)?;
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         let to = addresses(Ipv4Addr::new(127, 1, 0, 0), destinations, sink.local_addr()?.port());
-        Self::new("loopback", socket, to, None, Some(sink))
+        Self::new("loopback", socket, to, None, vec![sink])
+    }
+
+    /// The same with a socket for each destination, as a server's clients have: these are far apart in memory.
+    ///
+    /// # Errors
+    /// When the sockets cannot be opened.
+    pub fn clients(destinations: usize) -> anyhow::Result<Self> {
+        let sinks = (0..destinations).map(|_| sink(Ipv4Addr::LOCALHOST)).collect::<io::Result<Vec<_>>>()?;
+        let to = sinks.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>()?;
+        Self::new("loopback", UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?, to, None, sinks)
     }
 
     /// Destinations behind an `ifb` device, which drops what it is given; it may not be handed whole runs, so that the
@@ -52,7 +62,13 @@ impl Link {
         // The socket and the file keep the namespace alive, which loses its name here.
         let space = space.open()?;
         let socket = enter(&space, || UdpSocket::bind((Ipv4Addr::new(198, 18, 0, 1), 0)))?;
-        Self::new("ifb", socket, addresses(Ipv4Addr::new(198, 19, 0, 0), destinations, 9), Some(space), None)
+        Self::new(
+            "ifb",
+            socket,
+            addresses(Ipv4Addr::new(198, 19, 0, 0), destinations, 9),
+            Some(space),
+            Vec::new(),
+        )
     }
 
     fn new(
@@ -60,12 +76,12 @@ impl Link {
         socket: UdpSocket,
         destinations: Vec<SocketAddr>,
         space: Option<File>,
-        sink: Option<UdpSocket>,
+        sinks: Vec<UdpSocket>,
     ) -> anyhow::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
         // As the product: quinn-udp forbids fragments, which media does not.
         set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
-        Ok(Self { name, socket, state, destinations, space, _sink: sink })
+        Ok(Self { name, socket, state, destinations, space, _sinks: sinks })
     }
 
     /// Opens another socket where this one is.
@@ -106,6 +122,13 @@ impl Link {
     }
 }
 
+/// A socket that is full with its first datagram.
+fn sink(ip: Ipv4Addr) -> io::Result<UdpSocket> {
+    let sink = UdpSocket::bind((ip, 0))?;
+    SockRef::from(&sink).set_recv_buffer_size(1)?;
+    Ok(sink)
+}
+
 /// As [`Link::send`], from any socket.
 pub(crate) fn send_run(
     state: &UdpSocketState,
@@ -141,7 +164,9 @@ struct NetworkNamespace {
 
 impl NetworkNamespace {
     fn create() -> anyhow::Result<Self> {
-        let name = format!("lectern-limit-{}", std::process::id());
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lectern-limit-{}-{number}", std::process::id());
         ip(&["netns", "add", &name])?;
         Ok(Self { name })
     }
@@ -196,9 +221,10 @@ mod tests {
 
     #[test]
     fn loopback_takes_runs_to_every_destination() {
-        let link = Link::loopback(3).unwrap();
-        for &to in link.destinations() {
-            link.send(to, &[0; 4 * 1200], 1200).unwrap();
+        for link in [Link::loopback(3).unwrap(), Link::clients(3).unwrap()] {
+            for &to in link.destinations() {
+                link.send(to, &[0; 4 * 1200], 1200).unwrap();
+            }
         }
     }
 

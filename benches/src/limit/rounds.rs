@@ -1,9 +1,18 @@
 //! Rounds in turn: every stage once, then every stage again, so that a slow minute of the machine hits them all.
 
+use std::ops::AddAssign;
 use std::time::Duration;
 
 /// Something whose cost per packet is measured.
 pub trait Stage {
+    /// Makes ready what the next pass handles, while no clock runs.
+    ///
+    /// # Errors
+    /// When a socket fails.
+    fn prepare(&mut self) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// Handles some packets and tells what that took.
     ///
     /// # Errors
@@ -14,10 +23,24 @@ pub trait Stage {
 /// What one pass took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
-    /// CPU time, preparation left out.
+    /// CPU time.
     pub spent: Duration,
     /// The packets that it was spent on; those sent, where a stage receives and sends.
     pub packets: u64,
+}
+
+impl Pass {
+    /// ns per packet.
+    pub fn cost(&self) -> f64 {
+        self.spent.as_nanos() as f64 / self.packets as f64
+    }
+}
+
+impl AddAssign for Pass {
+    fn add_assign(&mut self, other: Self) {
+        self.spent += other.spent;
+        self.packets += other.packets;
+    }
 }
 
 /// Cost per packet over all rounds, ns.
@@ -71,15 +94,18 @@ pub fn interleave(
 }
 
 /// ns per packet over one round.
-fn cost(stage: &mut dyn Stage, round: Duration) -> anyhow::Result<f64> {
+///
+/// # Errors
+/// When the stage fails or handles no packet.
+pub fn cost(stage: &mut dyn Stage, round: Duration) -> anyhow::Result<f64> {
     let mut sum = Pass::default();
     loop {
+        stage.prepare()?;
         let pass = stage.pass()?;
         anyhow::ensure!(pass.packets > 0, "a pass handled no packet: is the receive buffer tiny?");
-        sum.spent += pass.spent;
-        sum.packets += pass.packets;
+        sum += pass;
         if sum.spent >= round {
-            return Ok(sum.spent.as_nanos() as f64 / sum.packets as f64);
+            return Ok(sum.cost());
         }
     }
 }

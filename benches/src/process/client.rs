@@ -46,6 +46,11 @@ impl Client {
         self.peer.set_server(answer.ice);
     }
 
+    /// Where the server is.
+    pub fn server(&self) -> SocketAddr {
+        self.server
+    }
+
     /// Whether SRTP flows.
     pub fn is_connected(&self) -> bool {
         self.peer.is_connected()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::lessons::{Lesson, play};
+use super::lessons::{Lesson, Sizes, play};
 use super::scene::Scene;
 use super::usage::{Usage, Work};
 use crate::limit::link::Link;
@@ -26,6 +26,9 @@ pub struct Options {
     #[arg(long, value_name = "N,..", value_delimiter = ',', default_value = "1,4",
           value_parser = clap::value_parser!(u32).range(1..=32))]
     pub runs: Vec<u32>,
+    /// How long the packets of a frame are
+    #[arg(long, value_enum, default_value = "equal")]
+    pub sizes: Sizes,
     /// Rounds, of which the table gives the cheapest, the middle and the dearest
     #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1001))]
     pub rounds: u32,
@@ -58,6 +61,7 @@ pub struct Row {
 pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let (mut server, mut lessons) = options.scene.begin()?;
     lessons.iter().try_for_each(Lesson::fall_asleep)?;
+    lessons.iter_mut().for_each(|lesson| lesson.set_sizes(options.sizes));
     let receivers = options.scene.receivers as usize;
     let link = Rc::new(Link::loopback(receivers)?);
     let keys = Key::set(Profile::Gcm, receivers);
@@ -110,10 +114,10 @@ impl Tally {
 /// The table in Markdown.
 pub fn render(options: &Options, rows: &[Row]) -> String {
     let mut text = format!(
-        "{}, {} packets/s into each\n\n\
+        "{}, {} packets/s into each; lengths: {}\n\n\
          | frame | process, ns/packet | limit, ns/packet | ratio | mean run | sleeps/s | turns/s | receive calls/s | dropped |\n\
          |------:|-------------------:|-----------------:|------:|---------:|---------:|--------:|----------------:|--------:|\n",
-        options.scene, options.pps
+        options.scene, options.pps, options.sizes
     );
     for Row { run, process, limit, usage, work, time } in rows {
         let spread =

@@ -1,5 +1,5 @@
 //! How long a packet stays in the process, from the client that sends it to the one that is served last, beside a
-//! plain reflector, and while many others join.
+//! plain reflector, and while the server has other work: many join, or session descriptions and metrics are asked for.
 
 use std::fmt::Write;
 use std::thread;
@@ -30,10 +30,10 @@ pub struct Options {
     /// Packets of each frame, which come at once
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=32))]
     pub run: u32,
-    /// Clients that join in a second, in the third part of each round
+    /// Clients that join in a second, in the last part of each round
     #[arg(long, value_name = "N", default_value = "200", value_parser = clap::value_parser!(u32).range(1..=900))]
     pub joining: u32,
-    /// Rounds: each is a part with the server, one with the reflector, and one with the server while others join
+    /// Rounds: each is a part with the server, one with the reflector, and two with the server while it does other work
     #[arg(long, value_name = "N", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
 }
@@ -65,8 +65,27 @@ pub struct Row {
     pub server: Vec<Duration>,
     /// Through the reflector, sorted.
     pub reflector: Vec<Duration>,
+    /// Through the server while it describes sessions and metrics without a break, sorted.
+    pub describing: Vec<Duration>,
+    /// How many of each it described.
+    pub described: usize,
     /// Through the server while others join, sorted.
     pub joining: Vec<Duration>,
+}
+
+impl Row {
+    fn new(load: u32, pps: u32) -> Self {
+        let none = Vec::new;
+        Self {
+            load,
+            pps,
+            server: none(),
+            reflector: none(),
+            describing: none(),
+            described: 0,
+            joining: none(),
+        }
+    }
 }
 
 /// Measures everything that `options` ask for.
@@ -84,13 +103,17 @@ pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     for &load in &options.loads {
         let pps = (capacity * load / 100).max(1);
         ensure!(pps <= MAX_PPS, "{load} % are {pps} packets/s into each room: take more --rooms");
-        let mut row = Row { load, pps, server: Vec::new(), reflector: Vec::new(), joining: Vec::new() };
+        let mut row = Row::new(load, pps);
         for _ in 0..options.rounds {
             server.listen();
             lessons.iter_mut().try_for_each(Lesson::tend)?;
             row.server.extend(through(&mut lessons, &mut probe, clock, options.run, pps)?);
             let interval = Duration::from_secs(options.run.into()) / pps;
             row.reflector.extend(reflector.play(interval, PART, SIZE)?);
+            let (ages, described) =
+                described(&mut server, || through(&mut lessons, &mut probe, clock, options.run, pps))?;
+            row.describing.extend(ages);
+            row.described += described;
             let mut school = School::invite(&mut server, options.joining)?;
             let ages = thread::scope(|scope| {
                 let joining = scope.spawn(|| school.join());
@@ -101,7 +124,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
             row.joining.extend(ages);
             school.leave(&server)?;
         }
-        for times in [&mut row.server, &mut row.reflector, &mut row.joining] {
+        for times in [&mut row.server, &mut row.reflector, &mut row.describing, &mut row.joining] {
             ensure!(!times.is_empty(), "nothing has arrived at {load} %");
             times.sort_unstable();
         }
@@ -122,14 +145,18 @@ fn capacity(
 ) -> anyhow::Result<u32> {
     let mut pps = RATES.0;
     loop {
-        let (start, before) = (Instant::now(), server.usage()?);
+        let (start, before) = (Instant::now(), (server.usage()?, server.work()?));
         play(lessons, options.run as usize, pps, PART)?;
-        let spent = server.usage()?.since(before).cpu.as_secs_f64();
-        let busy = spent / start.elapsed().as_secs_f64() / f64::from(options.scene.workers);
+        let time = start.elapsed().as_secs_f64();
+        let spent = server.usage()?.since(before.0).cpu.as_secs_f64();
+        let busy = spent / time / f64::from(options.scene.workers);
+        // On a busy machine less is played than was asked for.
+        let sent = server.work()?.since(before.1).datagrams as f64 / time;
+        let played = sent / f64::from(options.scene.receivers * options.scene.rooms);
         probe.read(|_, _| {})?;
         server.listen();
         if busy > BUSY || pps >= RATES.1 {
-            return Ok((f64::from(pps) / busy) as u32);
+            return Ok((played / busy) as u32);
         }
         pps *= 2;
     }
@@ -160,6 +187,38 @@ fn through(
     })
 }
 
+/// Plays while the server is asked for one answer and one page of metrics after the other. Returns how many of each.
+fn described<T: Send>(
+    server: &mut Server,
+    play: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<(T, usize)> {
+    server.send(ToSfu::OpenRoom { room: SCHOOL })?;
+    let mut count = 0;
+    let played = thread::scope(|scope| {
+        let playing = scope.spawn(play);
+        while !playing.is_finished() {
+            let name = FIRST_PUPIL + count as u32;
+            invite(server, name)?;
+            server.send(ToSfu::CloseTransport { transport: TransportId(name.into()) })?;
+            server.work()?;
+            count += 1;
+        }
+        playing.join().expect("playing does not panic")
+    })?;
+    server.send(ToSfu::CloseRoom { room: SCHOOL })?;
+    Ok((played, count))
+}
+
+/// A client that has made its offer and got the answer.
+fn invite(server: &mut Server, name: u32) -> anyhow::Result<Client> {
+    let transport = TransportId(name.into());
+    server.send(ToSfu::OpenTransport { room: SCHOOL, transport, link: "school".to_owned() })?;
+    let mut client = Client::new(name)?;
+    let (sdp, publish) = (offer(&client.params(), Direction::Receive), Vec::new());
+    client.take(server.negotiate(ToSfu::Offer { transport, offer_id: 1, sdp, publish })?);
+    Ok(client)
+}
+
 /// Clients that are about to join.
 struct School {
     clients: Vec<Client>,
@@ -177,15 +236,8 @@ impl School {
     /// They have made their offers and got answers.
     fn invite(server: &mut Server, count: u32) -> anyhow::Result<Self> {
         server.send(ToSfu::OpenRoom { room: SCHOOL })?;
-        let mut clients = Vec::new();
-        for name in FIRST_PUPIL..FIRST_PUPIL + count {
-            let transport = TransportId(name.into());
-            server.send(ToSfu::OpenTransport { room: SCHOOL, transport, link: "school".to_owned() })?;
-            let mut client = Client::new(name)?;
-            let (sdp, publish) = (offer(&client.params(), Direction::Receive), Vec::new());
-            client.take(server.negotiate(ToSfu::Offer { transport, offer_id: 1, sdp, publish })?);
-            clients.push(client);
-        }
+        let names = FIRST_PUPIL..FIRST_PUPIL + count;
+        let clients = names.map(|name| invite(server, name)).collect::<anyhow::Result<_>>()?;
         Ok(Self { clients, first: FIRST_PUPIL.into() })
     }
 
@@ -223,9 +275,14 @@ pub fn render(options: &Options, rows: &[Row]) -> String {
          |-----:|--------------------:|---------|--------:|--------:|----------:|--------:|\n",
         options.scene, options.run, options.joining
     );
-    for Row { load, pps, server, reflector, joining } in rows {
-        for (what, times) in [("server", server), ("reflector", reflector), ("server, others join", joining)]
-        {
+    for Row { load, pps, server, reflector, describing, described, joining } in rows {
+        let asked = format!("server, {described} answers and pages");
+        for (what, times) in [
+            ("server", server),
+            ("reflector", reflector),
+            (&*asked, describing),
+            ("server, others join", joining),
+        ] {
             let [p50, p99, p999] = [500, 990, 999].map(|share| quantile(times, share).as_micros());
             let packets = times.len();
             let line = format!("| {load} % | {pps} | {what} | {p50} | {p99} | {p999} | {packets} |");

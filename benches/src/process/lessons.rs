@@ -1,8 +1,11 @@
 //! Lessons in the measured process: rooms with one client that sends a picture and others that receive it.
 
+use std::fmt;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use clap::ValueEnum;
 use sfu_core::rtp::packet::{Header, HeaderWriter};
 use sfu_core::rtp::params::Ssrc;
 use sfu_protocol::control::{MediaKind, Msid, Publish, Source, ToSfu};
@@ -13,7 +16,7 @@ use super::sdp::{Direction, MID, TRACK, TRANSPORT_CC, VP8, offer};
 use super::server::Server;
 use crate::limit::MAX_TAG;
 
-/// Bytes of a packet's payload, descriptor included: as in the limit program.
+/// Most bytes of a packet's payload, descriptor included: as in the limit program.
 const PAYLOAD: usize = 1156;
 
 /// How long a lesson's clients may take to join.
@@ -36,7 +39,52 @@ struct Picture {
     transport_seq: u16,
     frame: u32,
     clock: Clock,
+    sizes: Sizes,
     out: Vec<u8>,
+    /// Bytes of each packet in `out`.
+    lengths: Vec<usize>,
+}
+
+/// How long the packets are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sizes {
+    /// All the same.
+    Equal,
+    /// As browsers divide a frame (libwebrtc's `SplitAboutEqually`): the last ones of it are a byte longer.
+    Split,
+    /// Each longer than the one before, so that no two are a run.
+    Rising,
+}
+
+impl Sizes {
+    /// Bytes of payload of packet `n` of a frame's `packets`.
+    fn payload(self, frame: u32, n: usize, packets: usize) -> usize {
+        match self {
+            Self::Equal => PAYLOAD,
+            // The rest of a division: any, as often as any other.
+            Self::Split => {
+                let bytes = frame.wrapping_mul(0x9e37_79b1) as usize >> 8;
+                let (shorter, longer) = (bytes / packets % STEPS, bytes % packets);
+                PAYLOAD - shorter - usize::from(n + longer < packets)
+            }
+            Self::Rising => PAYLOAD - STEP * (STEPS - (frame as usize * packets + n) % STEPS),
+        }
+    }
+}
+
+/// Lengths that packets have.
+const STEPS: usize = 64;
+/// By how much they rise: more than padding makes up for.
+const STEP: usize = 4;
+
+impl fmt::Display for Sizes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "equal",
+            Self::Split => "as browsers split",
+            Self::Rising => "rising",
+        })
+    }
 }
 
 impl Lesson {
@@ -67,8 +115,16 @@ impl Lesson {
         }
         connect(&mut clients, JOINING)?;
         let teacher = clients.remove(0);
-        let picture =
-            Picture { ssrc: Ssrc(ssrc), seq: 0, transport_seq: 0, frame: 0, clock, out: Vec::new() };
+        let picture = Picture {
+            ssrc: Ssrc(ssrc),
+            seq: 0,
+            transport_seq: 0,
+            frame: 0,
+            clock,
+            sizes: Sizes::Equal,
+            out: Vec::new(),
+            lengths: Vec::new(),
+        };
         Ok(Self { teacher, class: clients, picture })
     }
 
@@ -78,8 +134,24 @@ impl Lesson {
     /// When a socket fails.
     pub fn send_frame(&mut self, packets: usize) -> anyhow::Result<()> {
         let Self { teacher, picture, .. } = self;
-        let segment = picture.seal(teacher, packets)?;
-        teacher.send(&picture.out, segment)
+        picture.seal(teacher, packets)?;
+        let mut rest = &picture.out[..];
+        for run in picture.lengths.chunk_by(|one, next| one == next) {
+            let (now, later) = rest.split_at(run.iter().sum());
+            teacher.send(now, run[0])?;
+            rest = later;
+        }
+        Ok(())
+    }
+
+    /// How long its packets are from now on.
+    pub fn set_sizes(&mut self, sizes: Sizes) {
+        self.picture.sizes = sizes;
+    }
+
+    /// Where the server is.
+    pub fn server(&self) -> SocketAddr {
+        self.teacher.server()
     }
 
     /// Nobody reads any more.
@@ -115,10 +187,10 @@ fn camera(track: TrackId) -> Publish {
 }
 
 impl Picture {
-    /// Writes the next frame, sealed, and returns the length of each packet.
-    fn seal(&mut self, teacher: &mut Client, packets: usize) -> anyhow::Result<usize> {
+    /// Writes the next frame, sealed.
+    fn seal(&mut self, teacher: &mut Client, packets: usize) -> anyhow::Result<()> {
         self.out.clear();
-        let mut segment = 0;
+        self.lengths.clear();
         for n in 0..packets {
             let mut packet = [0; 64 + PAYLOAD + MAX_TAG];
             let header = Header {
@@ -133,15 +205,16 @@ impl Picture {
             writer.extension(MID, b"0");
             let start = writer.finish();
             self.descriptor(n == 0, &mut packet[start..]);
-            let len = start + PAYLOAD;
+            let len = start + self.sizes.payload(self.frame, n, packets);
             self.clock.stamp(&mut packet[..len]);
-            segment = teacher.seal(&mut packet, len)?;
-            self.out.extend_from_slice(&packet[..segment]);
+            let sealed = teacher.seal(&mut packet, len)?;
+            self.out.extend_from_slice(&packet[..sealed]);
+            self.lengths.push(sealed);
             self.seq = self.seq.wrapping_add(1);
             self.transport_seq = self.transport_seq.wrapping_add(1);
         }
         self.frame += 1;
-        Ok(segment)
+        Ok(())
     }
 
     /// RFC 7741 §4.2 with a 15-bit picture id; on the first packet of a frame, §4.3 and a key frame's size.
@@ -209,4 +282,24 @@ pub fn play(lessons: &mut [Lesson], run: usize, pps: u32, length: Duration) -> a
         lessons[turn].send_frame(run)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_split_as_browsers_do_and_rising_lengths_make_no_runs() {
+        for frame in 0..100 {
+            let lengths: Vec<_> = (0..5).map(|n| Sizes::Split.payload(frame, n, 5)).collect();
+            assert!(lengths.is_sorted() && lengths[4] - lengths[0] <= 1, "{lengths:?}");
+        }
+        let length = |frame, n| Sizes::Split.payload(frame, n, 4);
+        let first = |frame| (0..4).filter(|&n| length(frame, n) == length(frame, 0)).count();
+        let seen: std::collections::BTreeSet<_> = (0..100).map(first).collect();
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4], "every rest of a division");
+        let rising: Vec<_> = (0..STEPS as u32).map(|frame| Sizes::Rising.payload(frame, 0, 1)).collect();
+        assert!(rising.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!((0..9).all(|n| Sizes::Equal.payload(n, 0, 1) == PAYLOAD));
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -22,6 +23,9 @@ pub struct Scene {
     /// Workers of the server
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub workers: u32,
+    /// Where the server listens; on all addresses (0.0.0.0:0) it has a socket for each besides
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
     /// The server; by default the `lectern-sfu` beside this program
     #[arg(long, value_name = "FILE")]
     pub server: Option<PathBuf>,
@@ -44,7 +48,7 @@ impl Scene {
         let own = env::current_exe()?;
         let beside = || own.parent().map(|folder| folder.join("lectern-sfu"));
         let binary = self.server.clone().or_else(beside).context("a program is in a folder")?;
-        let mut server = Server::start(&binary, self.workers as usize)?;
+        let mut server = Server::start(&binary, self.listen, self.workers as usize)?;
         let begin = |number| Lesson::begin(&mut server, clock, number, self.receivers);
         let lessons = (1..=self.rooms).map(begin).collect::<anyhow::Result<Vec<_>>>()?;
         Ok((server, lessons))
@@ -53,7 +57,7 @@ impl Scene {
 
 impl fmt::Display for Scene {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { receivers, rooms, workers, .. } = self;
-        write!(f, "rooms: {rooms}, each 1 -> {receivers}; workers: {workers}")
+        let Self { receivers, rooms, workers, listen, .. } = self;
+        write!(f, "rooms: {rooms}, each 1 -> {receivers}; workers: {workers}; on {}", listen.ip())
     }
 }

@@ -36,11 +36,11 @@ pub struct Server {
 const PATIENCE: Duration = Duration::from_secs(30);
 
 impl Server {
-    /// Starts `binary` with so many workers on loopback, and waits until it has called.
+    /// Starts `binary` with so many workers, which clients reach on loopback, and waits until it has called.
     ///
     /// # Errors
     /// When it does not start.
-    pub fn start(binary: &Path, workers: usize) -> anyhow::Result<Self> {
+    pub fn start(binary: &Path, listen: SocketAddr, workers: usize) -> anyhow::Result<Self> {
         let state = env::temp_dir().join(format!("lectern-process-{}", std::process::id()));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let here = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -55,7 +55,8 @@ impl Server {
         // Free a moment ago: another process could take it only by chance, and the start would fail.
         let page = TcpListener::bind(here)?.local_addr()?;
         let process = Command::new(binary)
-            .args(["--udp-bind", "127.0.0.1:0", "--log-filter", "warn", "--workers", &workers.to_string()])
+            .args(["--udp-bind", &listen.to_string(), "--announce-loopback", "--node-ip", "127.0.0.1"])
+            .args(["--log-filter", "warn", "--workers", &workers.to_string()])
             .args(["--metrics-bind", &page.to_string(), "--signaling", &listening.address.to_string()])
             .args(["--max-participants-per-room", "1000", "--node-certificate"])
             .arg(&certificate)

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::ops::AddAssign;
+use std::ops::{Add, AddAssign};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -42,10 +42,17 @@ impl Usage {
     }
 }
 
+impl Add for Usage {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { cpu: self.cpu + other.cpu, sleeps: self.sleeps + other.sleeps }
+    }
+}
+
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
-        self.cpu += other.cpu;
-        self.sleeps += other.sleeps;
+        *self = *self + other;
     }
 }
 
@@ -106,14 +113,24 @@ impl Work {
     }
 }
 
+impl Add for Work {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            datagrams: self.datagrams + other.datagrams,
+            sends: self.sends + other.sends,
+            turns: self.turns + other.turns,
+            receives: self.receives + other.receives,
+            handshakes: self.handshakes + other.handshakes,
+            dropped: self.dropped + other.dropped,
+        }
+    }
+}
+
 impl AddAssign for Work {
     fn add_assign(&mut self, other: Self) {
-        self.datagrams += other.datagrams;
-        self.sends += other.sends;
-        self.turns += other.turns;
-        self.receives += other.receives;
-        self.handshakes += other.handshakes;
-        self.dropped += other.dropped;
+        *self = *self + other;
     }
 }
 

@@ -15,9 +15,11 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, Subcommand};
 use loadtest::api::Server;
 use loadtest::lesson::{self, LessonOptions};
+use loadtest::links::capacity::Capacity;
+use loadtest::links::path::{Conditions, Loss, QueueLimit};
 use loadtest::links::run::Control;
+use loadtest::links::scenario::Paths;
 use loadtest::links::{self, LinksOptions};
-use loadtest::relay::link::LinkOptions;
 use loadtest::relay::{Relay, RelayOptions};
 use loadtest::seed;
 use tokio::signal::ctrl_c;
@@ -116,6 +118,15 @@ struct Line {
     /// Queue in front of the rate, milliseconds; what would wait longer is dropped.
     #[arg(long, default_value = "300", value_name = "MS[:DOWN]")]
     queue: UpDown<u64>,
+    /// The link of one of `links`' scenarios instead, from now on.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["loss", "delay", "rate", "queue"])]
+    scenario: Option<String>,
+    /// A file of scenarios. Default: those of the source tree.
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    scenarios: Option<PathBuf>,
+    /// Where the recorded links are that it names. Default: beside it.
+    #[arg(long, value_name = "DIR", requires = "scenario")]
+    traces: Option<PathBuf>,
     /// For the same losses again. Default: another one each time.
     #[arg(long)]
     seed: Option<u64>,
@@ -217,13 +228,9 @@ fn run_links(arguments: Links) -> anyhow::Result<Vec<String>> {
 
 /// Relays until Ctrl-C or SIGTERM.
 async fn relay(line: &Line) -> anyhow::Result<()> {
-    let options = RelayOptions {
-        listen: line.listen,
-        to: line.to,
-        up: direction(line.loss.up, line.delay.up, line.rate.up, line.queue.up)?,
-        down: direction(line.loss.down, line.delay.down, line.rate.down, line.queue.down)?,
-        seed: line.seed.unwrap_or_else(seed::fresh),
-    };
+    let Paths { up, down } = paths(line)?;
+    let seed = line.seed.unwrap_or_else(seed::fresh);
+    let options = RelayOptions { listen: line.listen, to: line.to, up, down, seed };
     let relay = Relay::bind(&options).await.with_context(|| line.listen.to_string())?;
     println!("relaying {} to {}, seed {}", relay.local_addr()?, options.to, options.seed);
     let mut terminate = signal(SignalKind::terminate())?;
@@ -238,15 +245,34 @@ async fn relay(line: &Line) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn direction(loss_percent: f64, delay_ms: u64, rate_kbps: u64, queue_ms: u64) -> anyhow::Result<LinkOptions> {
+fn paths(line: &Line) -> anyhow::Result<Paths> {
+    let Some(id) = &line.scenario else {
+        return Ok(Paths {
+            up: direction(line.loss.up, line.delay.up, line.rate.up, line.queue.up)?,
+            down: direction(line.loss.down, line.delay.down, line.rate.down, line.queue.down)?,
+        });
+    };
+    let scenarios = links::read(line.scenarios.as_deref(), line.traces.as_deref())?;
+    let scenario = scenarios.all.into_iter().find(|scenario| scenario.id == *id);
+    scenario.with_context(|| format!("there is no scenario {id}"))?.paths.map_err(anyhow::Error::msg)
+}
+
+fn direction(loss_percent: f64, delay_ms: u64, rate_kbps: u64, queue_ms: u64) -> anyhow::Result<Conditions> {
     ensure!((0.0..=100.0).contains(&loss_percent), "a loss of {loss_percent} %: choose 0 to 100");
     ensure!(delay_ms <= MAX_MS && queue_ms <= MAX_MS, "a delay or queue of more than {MAX_MS} ms");
     ensure!(rate_kbps <= MAX_KBPS, "a rate of more than {MAX_KBPS} kbit/s");
-    Ok(LinkOptions {
-        loss: loss_percent / 100.0,
+    let path = Conditions {
         delay: Duration::from_millis(delay_ms),
-        rate: (rate_kbps > 0).then_some(rate_kbps * 1000),
-        queue: Duration::from_millis(queue_ms),
+        loss: Loss::Uniform(loss_percent / 100.0),
+        ..Conditions::default()
+    };
+    Ok(match rate_kbps * 1000 {
+        0 => path,
+        bps => Conditions {
+            capacity: Capacity::constant(bps),
+            queue: QueueLimit::of_time(bps, Duration::from_millis(queue_ms)),
+            ..path
+        },
     })
 }
 

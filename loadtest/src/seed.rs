@@ -1,4 +1,4 @@
-//! Random numbers for synthetic media: fast, repeatable from a seed, and good for nothing secret.
+//! Random numbers for synthetic media and bad lines: fast, repeatable from a seed, and good for nothing secret.
 
 use std::hash::{BuildHasher, RandomState};
 
@@ -27,10 +27,20 @@ impl Random {
         z ^ (z >> 31)
     }
 
+    /// A number in `0.0..1.0`.
+    pub fn uniform(&mut self) -> f64 {
+        // As many bits as an f64 holds.
+        (self.bits() >> 11) as f64 * (-53_f64).exp2()
+    }
+
     /// Whether something happens whose probability is `probability`, 0 to 1.
     pub fn chance(&mut self, probability: f64) -> bool {
-        // As many bits as an f64 holds: a number in 0..1.
-        ((self.bits() >> 11) as f64) * (-53_f64).exp2() < probability
+        probability > 0.0 && self.uniform() < probability
+    }
+
+    /// A number in `0..n`; 0 where `n` is 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.bits().checked_rem(n).unwrap_or(0)
     }
 
     /// Fills `out` with random bytes.

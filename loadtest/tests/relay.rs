@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use loadtest::relay::link::LinkOptions;
+use loadtest::links::path::{Conditions, Loss};
 use loadtest::relay::{Relay, RelayOptions, RelayStats};
 use tokio::net::UdpSocket;
 use tokio::sync::oneshot;
@@ -19,7 +19,7 @@ struct Line {
 }
 
 impl Line {
-    async fn start(local: &str, up: LinkOptions, down: LinkOptions) -> Self {
+    async fn start(local: &str, up: Conditions, down: Conditions) -> Self {
         let any_port: SocketAddr = local.parse().unwrap();
         let echo = UdpSocket::bind(any_port).await.unwrap();
         let to = echo.local_addr().unwrap();
@@ -68,7 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[tokio::test]
 async fn each_client_is_answered_and_has_an_address_of_its_own() {
     for local in ["127.0.0.1:0", "[::1]:0"] {
-        let line = Line::start(local, LinkOptions::default(), LinkOptions::default()).await;
+        let line = Line::start(local, Conditions::default(), Conditions::default()).await;
         let (a, b) = (line.client().await, line.client().await);
         let (port_of_a, to_a) = exchange(&a, b"from a").await;
         let (port_of_b, to_b) = exchange(&b, b"from b").await;
@@ -84,8 +84,8 @@ async fn each_client_is_answered_and_has_an_address_of_its_own() {
 
 #[tokio::test]
 async fn the_directions_are_lines_of_their_own() {
-    let lossy = LinkOptions { loss: 0.5, ..LinkOptions::default() };
-    let line = Line::start("127.0.0.1:0", LinkOptions::default(), lossy).await;
+    let lossy = Conditions { loss: Loss::Uniform(0.5), ..Conditions::default() };
+    let line = Line::start("127.0.0.1:0", Conditions::default(), lossy).await;
     let client = line.client().await;
     for n in 0..40 {
         client.send(&[n]).await.unwrap();

@@ -33,6 +33,11 @@ impl Capacity {
         Self::Steps { steps: vec![(Duration::ZERO, bps)], period: None }
     }
 
+    /// As fast as packets come: each takes a nanosecond.
+    pub fn unlimited() -> Self {
+        Self::constant(u64::MAX)
+    }
+
     /// Mean rate from the beginning until `end`, bit/s.
     pub fn mean_bps(&self, end: Duration) -> u64 {
         (self.bits_until(end) * NANOS / end.as_nanos().max(1)) as u64

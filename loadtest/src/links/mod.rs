@@ -41,7 +41,7 @@ use anyhow::{Context as _, ensure};
 
 use report::{Note, Report};
 use row::Row;
-use scenario::Scenario;
+use scenario::{Scenario, Scenarios};
 
 /// What to run.
 pub struct LinksOptions {
@@ -64,13 +64,17 @@ pub fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
 }
 
+/// Reads a file of scenarios, or our own; its traces are beside it if not in `traces`.
+pub fn read(file: Option<&Path>, traces: Option<&Path>) -> anyhow::Result<Scenarios> {
+    let file = file.map_or_else(|| folder().join("scenarios.toml"), Path::to_path_buf);
+    let beside = file.parent().unwrap_or(Path::new("."));
+    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    scenario::read(&text, traces.unwrap_or(beside)).with_context(|| file.display().to_string())
+}
+
 /// Runs scenarios one after the other; `tell` is told each row.
 pub fn run(options: &LinksOptions, mut tell: impl FnMut(&Row)) -> anyhow::Result<Report> {
-    let file = options.scenarios.clone().unwrap_or_else(|| folder().join("scenarios.toml"));
-    let beside = file.parent().unwrap_or(Path::new(".")).to_path_buf();
-    let traces = options.traces.clone().unwrap_or(beside);
-    let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
-    let scenarios = scenario::read(&text, &traces).with_context(|| file.display().to_string())?;
+    let scenarios = read(options.scenarios.as_deref(), options.traces.as_deref())?;
     let chosen: Vec<&Scenario> = scenarios
         .all
         .iter()

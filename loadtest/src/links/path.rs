@@ -11,9 +11,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::f64::consts::TAU;
 use std::time::{Duration, Instant};
 
-use sfu_core::sim::clock::Random;
-
 use super::capacity::{Capacity, Server};
+use crate::seed::Random;
 
 /// What a path does to packets.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +31,20 @@ pub struct Conditions {
     pub hold: Option<Hold>,
 }
 
+impl Default for Conditions {
+    /// A path that nothing is wrong with.
+    fn default() -> Self {
+        Self {
+            capacity: Capacity::unlimited(),
+            queue: QueueLimit::Bytes(u64::MAX),
+            delay: Duration::ZERO,
+            jitter: Duration::ZERO,
+            loss: Loss::Uniform(0.0),
+            hold: None,
+        }
+    }
+}
+
 /// Most that waits in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueLimit {
@@ -39,6 +52,14 @@ pub enum QueueLimit {
     Bytes(u64),
     /// Packets.
     Packets(usize),
+}
+
+impl QueueLimit {
+    /// What a link of this rate carries in this time.
+    pub fn of_time(bps: u64, time: Duration) -> Self {
+        let bytes = u128::from(bps) * time.as_millis() / 8000;
+        Self::Bytes(u64::try_from(bytes).unwrap_or(u64::MAX))
+    }
 }
 
 /// Random loss.
@@ -107,7 +128,8 @@ pub struct Path<T> {
     /// When each packet that waits or is being sent has left, and its size.
     queue: VecDeque<(Duration, u64)>,
     queued_bytes: u64,
-    last_arrival: Duration,
+    /// When the last packet had left the queue and its jitter was over.
+    last_left: Duration,
     /// By arrival, then in the order of sending.
     flying: BTreeMap<(Duration, u64), T>,
     sent: u64,
@@ -124,7 +146,7 @@ impl<T> Path<T> {
             bad: false,
             queue: VecDeque::new(),
             queued_bytes: 0,
-            last_arrival: Duration::ZERO,
+            last_left: Duration::ZERO,
             flying: BTreeMap::new(),
             sent: 0,
         }
@@ -132,6 +154,11 @@ impl<T> Path<T> {
 
     /// Sends a packet that takes `bytes` on the wire.
     pub fn send(&mut self, now: Instant, bytes: u64, packet: T) -> Fate {
+        self.send_far(now, bytes, self.conditions.delay, packet)
+    }
+
+    /// The same to somewhere that is so far behind the queue.
+    pub fn send_far(&mut self, now: Instant, bytes: u64, delay: Duration, packet: T) -> Fate {
         let now = now.saturating_duration_since(self.start);
         if self.loses() {
             return Fate::Lost;
@@ -143,17 +170,17 @@ impl<T> Path<T> {
             QueueLimit::Bytes(limit) => self.queued_bytes + bytes > limit,
             QueueLimit::Packets(limit) => self.queue.len() >= limit,
         };
-        if full && !self.queue.is_empty() {
+        if full && !self.queue.is_empty() || self.flying.len() == MAX_FLYING {
             return Fate::Dropped;
         }
         let served = self.server.serve(now, bytes);
         self.queue.push_back((served.map_or(Duration::MAX, |(_, end)| end), bytes));
         self.queued_bytes += bytes;
         let Some((begin, end)) = served else { return Fate::Stuck };
-        let mut arrival = (end + self.conditions.delay + self.jitter()).max(self.last_arrival);
-        self.last_arrival = arrival;
+        self.last_left = (end + self.jitter()).max(self.last_left);
+        let mut arrival = self.last_left + delay;
         if let Some(hold) = self.conditions.hold
-            && self.chance(hold.share)
+            && self.random.chance(hold.share)
         {
             arrival += hold.time;
         }
@@ -176,11 +203,11 @@ impl<T> Path<T> {
 
     fn loses(&mut self) -> bool {
         match self.conditions.loss {
-            Loss::Uniform(share) => self.chance(share),
+            Loss::Uniform(share) => self.random.chance(share),
             Loss::Bursts { to_bad, to_good, bad, good } => {
-                let turns = self.chance(if self.bad { to_good } else { to_bad });
+                let turns = self.random.chance(if self.bad { to_good } else { to_bad });
                 self.bad ^= turns;
-                self.chance(if self.bad { bad } else { good })
+                self.random.chance(if self.bad { bad } else { good })
             }
         }
     }
@@ -190,21 +217,14 @@ impl<T> Path<T> {
             return Duration::ZERO;
         }
         // Box and Muller; 1 - u is never zero.
-        let (u, v) = (self.uniform(), self.uniform());
+        let (u, v) = (self.random.uniform(), self.random.uniform());
         let normal = (-2.0 * (1.0 - u).ln()).sqrt() * (TAU * v).cos();
         self.conditions.jitter.mul_f64(normal.abs().min(3.0))
     }
-
-    fn chance(&mut self, share: f64) -> bool {
-        share > 0.0 && self.uniform() < share
-    }
-
-    /// In 0..1.
-    fn uniform(&mut self) -> f64 {
-        // The 53 bits that a float holds.
-        (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64
-    }
 }
+
+/// Packets on the way at a time: seconds of more than any lesson sends.
+const MAX_FLYING: usize = 1 << 15;
 
 #[cfg(test)]
 mod tests {
@@ -311,6 +331,36 @@ mod tests {
             || Conditions { loss: Loss::Uniform(0.1), jitter: Duration::from_millis(5), ..clean(900) };
         assert_eq!(run(rough(), 5, 3000), run(rough(), 5, 3000));
         assert_ne!(run(rough(), 5, 3000), run(rough(), 6, 3000));
+    }
+
+    #[test]
+    fn a_path_that_nothing_is_wrong_with_passes_everything_at_once() {
+        let (fates, arrivals) = run(Conditions::default(), 1, 100);
+        assert_eq!(count(&fates, |fate| *fate == Fate::Carried { wait: Duration::ZERO }), 100);
+        assert!(arrivals.iter().all(|&(packet, at)| at == u128::from(packet) * 1000), "{arrivals:?}");
+    }
+
+    #[test]
+    fn two_who_share_a_queue_are_as_far_away_as_they_are() {
+        let start = origin();
+        let mut path = Path::new(clean(1000), start, 1);
+        for (delay, packet) in [(150, "far"), (10, "near")] {
+            path.send_far(start, 125, Duration::from_millis(delay), packet);
+        }
+        let mut arrive = || {
+            let at = path.poll_timeout().unwrap();
+            (path.receive(at).unwrap(), (at - start).as_millis())
+        };
+        assert_eq!([arrive(), arrive()], [("near", 12), ("far", 151)]);
+    }
+
+    #[test]
+    fn what_is_on_the_way_is_bounded() {
+        let (fates, arrivals) = {
+            let far = Conditions { delay: Duration::from_secs(60), ..Conditions::default() };
+            run(far, 1, MAX_FLYING as u64 + 5)
+        };
+        assert_eq!((count(&fates, |fate| *fate == Fate::Dropped), arrivals.len()), (5, MAX_FLYING));
     }
 
     #[test]

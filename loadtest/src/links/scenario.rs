@@ -276,10 +276,7 @@ fn conditions(
         None => None,
     };
     let queue = match written.queue {
-        WrittenQueue::Ms(ms) => {
-            let span = millis(ms)?.as_millis() as u64;
-            QueueLimit::Bytes(capacity.mean_bps(duration) * span / 8000)
-        }
+        WrittenQueue::Ms(ms) => QueueLimit::of_time(capacity.mean_bps(duration), millis(ms)?),
         WrittenQueue::Bytes(bytes) => QueueLimit::Bytes(bytes),
         WrittenQueue::Pkts(packets) => QueueLimit::Packets(packets),
     };

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use serde::Deserialize;
-use sfu_core::sim::clock::Random;
+
+use crate::seed::Random;
 
 /// `[sources.lesson]` of a file of scenarios.
 #[derive(Clone, Debug, Deserialize)]

@@ -7,7 +7,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`link`] | what happens to a datagram, in one direction; no sockets, no clock |
+//! | [`link`] | one direction of the line: an emulated path of [`crate::links`] |
 //! | `clients` | who comes through the relay, each with a socket towards the server |
 
 mod clients;
@@ -23,19 +23,20 @@ use tokio::sync::mpsc;
 use tokio::time::{interval, sleep_until};
 
 use self::clients::{Clients, IDLE_TIME};
-use self::link::{Link, LinkOptions, LinkStats};
+use self::link::{Link, LinkStats};
+use crate::links::path::Conditions;
 
 /// Where a relay stands, and what its line is like.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct RelayOptions {
     /// Where clients send to; port 0 takes any free one.
     pub listen: SocketAddr,
     /// The server's media port.
     pub to: SocketAddr,
     /// From clients to the server.
-    pub up: LinkOptions,
+    pub up: Conditions,
     /// From the server to clients.
-    pub down: LinkOptions,
+    pub down: Conditions,
     /// What the line loses follows from it.
     pub seed: u64,
 }
@@ -58,7 +59,6 @@ pub struct RelayStats {
 }
 
 /// A line with both of its ends.
-#[derive(Debug)]
 pub struct Relay {
     listen: UdpSocket,
     clients: Clients,
@@ -73,16 +73,17 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// Opens the client's end.
+    /// Opens the client's end. The time of a line that changes begins now.
     pub async fn bind(options: &RelayOptions) -> io::Result<Self> {
+        let start = Instant::now();
         let (to_relay, from_server) = mpsc::channel(INBOX);
         Ok(Self {
             listen: UdpSocket::bind(options.listen).await?,
             clients: Clients::new(options.to, to_relay),
             from_server,
-            up: Link::new(options.up, options.seed),
+            up: Link::new(options.up.clone(), start, options.seed),
             // Any other seed, so that the directions differ.
-            down: Link::new(options.down, !options.seed),
+            down: Link::new(options.down.clone(), start, !options.seed),
             refused: 0,
             forgotten: 0,
             unsent: 0,

@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::link_estimator::{GoogCc, LinkConfig, LinkEstimator};
+use super::link_estimator::{GoogCc, LinkConfig, LinkEstimator, Method};
 use super::link_monitor::{LinkMonitor, LinkState};
 use super::send_history::{PacketResult, SendHistory};
 use super::sliding::Sliding;
@@ -120,7 +120,10 @@ impl<E: LinkEstimator> LinkControl<E> {
 
     /// Where the link stands.
     pub fn state(&self) -> LinkState {
-        self.monitor.state()
+        match self.config.method {
+            Method::Monitored => self.monitor.state(),
+            Method::EstimatorAlone => LinkState::Open,
+        }
     }
 
     /// How fast packets leave while so many bytes wait; `None` before the receiver has said anything.
@@ -151,7 +154,10 @@ impl<E: LinkEstimator> LinkControl<E> {
         self.next_tick = self.sent.values().next().map(|_| now + TICK);
         self.estimator.on_tick(since);
         self.monitor.on_tick(since, self.history.waiting(now));
-        let estimate = self.monitor.estimate(since, self.estimator.target(), self.sending());
+        let estimate = match self.config.method {
+            Method::Monitored => self.monitor.estimate(since, self.estimator.target(), self.sending()),
+            Method::EstimatorAlone => self.estimator.target(),
+        };
         self.estimate = estimate.clamp(self.config.min, self.config.max);
     }
 }
@@ -229,6 +235,15 @@ mod tests {
         assert!(draining > 20, "{draining} of {}", seen.len());
         let mean = seen.iter().map(|(estimate, _)| estimate.as_bps()).sum::<u64>() / seen.len() as u64;
         assert!((150_000..230_000).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn without_a_monitor_the_estimator_has_its_way() {
+        let start = origin();
+        let config = LinkConfig { method: Method::EstimatorAlone, ..LinkConfig::default() };
+        let mut control = LinkControl::with(config, Fixed(Bitrate::kbps(300)), start);
+        let seen = run(&mut control, start, 20, |control| control.estimate().as_bps());
+        assert!(seen[10..].iter().all(|it| *it == (Bitrate::kbps(300), LinkState::Open)), "{seen:?}");
     }
 
     #[test]

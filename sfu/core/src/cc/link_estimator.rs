@@ -36,11 +36,28 @@ pub struct LinkConfig {
     pub min: Bitrate,
     /// More is not asked for.
     pub max: Bitrate,
+    /// What an estimate rests on.
+    pub method: Method,
+}
+
+/// What an estimate of a link rests on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Method {
+    /// The estimator, and what the monitor knows of the link's queue, proven rate and outages.
+    #[default]
+    Monitored,
+    /// The estimator alone: what the other is compared with.
+    EstimatorAlone,
 }
 
 impl Default for LinkConfig {
     fn default() -> Self {
-        Self { start: Bitrate::kbps(150), min: Bitrate::kbps(10), max: Bitrate::kbps(5000) }
+        Self {
+            start: Bitrate::kbps(150),
+            min: Bitrate::kbps(10),
+            max: Bitrate::kbps(5000),
+            method: Method::default(),
+        }
     }
 }
 

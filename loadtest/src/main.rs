@@ -6,7 +6,7 @@
 )]
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,11 +17,13 @@ use loadtest::api::Server;
 use loadtest::lesson::{self, LessonOptions};
 use loadtest::links::capacity::Capacity;
 use loadtest::links::path::{Conditions, Loss, QueueLimit};
+use loadtest::links::report::Comparison;
 use loadtest::links::run::Control;
 use loadtest::links::scenario::Paths;
 use loadtest::links::{self, LinksOptions};
 use loadtest::relay::{Relay, RelayOptions};
 use loadtest::seed;
+use serde::Serialize;
 use tokio::signal::ctrl_c;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
@@ -68,9 +70,12 @@ struct Links {
     /// Write a picture of each run into this folder, as SVG.
     #[arg(long, value_name = "DIR")]
     plot: Option<PathBuf>,
-    /// Without control of the links, to compare with: packets leave as they come, whatever arrives.
-    #[arg(long)]
-    no_control: bool,
+    /// What the server does about the links.
+    #[arg(long, value_enum, default_value_t = Control::Full)]
+    control: Control,
+    /// Runs everything under each control, and prints their means together.
+    #[arg(long, conflicts_with_all = ["control", "plot", "strict"])]
+    compare: bool,
     /// Exit code 1 where a row misses a bar.
     #[arg(long)]
     strict: bool,
@@ -187,10 +192,7 @@ async fn give_lesson(arguments: &Lesson) -> anyhow::Result<Vec<String>> {
     };
     let report = lesson::run(&options).await?;
     print!("{report}");
-    if let Some(path) = &arguments.json {
-        let json = serde_json::to_vec_pretty(&report).context("the report")?;
-        std::fs::write(path, json).with_context(|| path.display().to_string())?;
-    }
+    write_json(arguments.json.as_deref(), &report)?;
     let problems = report.problems();
     if problems.is_empty() {
         println!("\nthe server carries this lesson");
@@ -203,27 +205,41 @@ async fn give_lesson(arguments: &Lesson) -> anyhow::Result<Vec<String>> {
 
 /// How many rows miss a bar, in words.
 fn run_links(arguments: Links) -> anyhow::Result<Vec<String>> {
-    let options = LinksOptions {
+    let mut options = LinksOptions {
         scenarios: arguments.scenarios,
         traces: arguments.traces,
         scenario: arguments.scenario,
         seeds: arguments.seeds as usize,
-        control: if arguments.no_control { Control::Off } else { Control::Full },
+        control: arguments.control,
         plots: arguments.plot,
     };
+    if arguments.compare {
+        let mut comparison = Comparison::default();
+        for control in Control::ALL {
+            println!("control: {}\n{}", control.name(), links::report::HEAD);
+            options.control = control;
+            comparison.0.insert(control, links::run(&options, |row| println!("{row}"))?);
+        }
+        print!("{comparison}");
+        write_json(arguments.json.as_deref(), &comparison)?;
+        return Ok(vec![]);
+    }
     println!("{}", links::report::HEAD);
     let report = links::run(&options, |row| println!("{row}"))?;
     print!("{report}");
-    if let Some(path) = &arguments.json {
-        let json = serde_json::to_vec_pretty(&report).context("the report")?;
-        std::fs::write(path, json).with_context(|| path.display().to_string())?;
-    }
+    write_json(arguments.json.as_deref(), &report)?;
     let missed = report.missed();
     Ok(if arguments.strict && missed > 0 {
         vec![format!("{missed} of {} rows miss a bar", report.rows.len())]
     } else {
         vec![]
     })
+}
+
+fn write_json(path: Option<&Path>, report: &impl Serialize) -> anyhow::Result<()> {
+    let Some(path) = path else { return Ok(()) };
+    let json = serde_json::to_vec_pretty(report).context("the report")?;
+    std::fs::write(path, json).with_context(|| path.display().to_string())
 }
 
 /// Relays until Ctrl-C or SIGTERM.

@@ -10,6 +10,7 @@ use super::receiver::Receiver;
 use super::row::Row;
 use super::scenario::{Paths, Scenario};
 use super::sources::Lesson;
+use super::statistics::{jain, mean, percentile, queue, share, waits_by_second};
 
 /// What a run was about.
 pub struct Account<'a> {
@@ -27,19 +28,21 @@ pub struct Account<'a> {
 pub struct Outcome {
     /// The figures.
     pub row: Row,
+    /// What is stacked.
+    pub parts: Vec<String>,
     /// By second.
     pub seconds: Vec<PlottedSecond>,
 }
 
 /// A second of a plot, of all receivers together.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct PlottedSecond {
     /// What the link carried at most, bit/s.
     pub capacity: u64,
     /// What the server reckoned with for the first receiver, bit/s, where it did.
     pub estimate: Option<u64>,
-    /// What left the server.
-    pub sent: SecondSent,
+    /// Bytes that were sent of each part.
+    pub sent: Vec<u64>,
     /// The 95th percentile of the time in the queue, milliseconds.
     pub queue_ms: f64,
     /// Useful bytes that arrived.
@@ -53,9 +56,6 @@ const STALE: Duration = Duration::from_secs(5);
 
 /// More of a second's sound concealed than this is heard.
 const CONCEALED: f64 = 0.05;
-
-/// A second in which packets wait longer is bad.
-const BAD: Duration = Duration::from_millis(400);
 
 /// A lesson may take so long to begin before its slides are judged "always".
 const BEGINNING: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ impl Account<'_> {
         let count = receivers.len() as f64;
         let minutes: f64 = receivers.iter().map(|it| (end - it.joined).as_secs_f64() / 60.0).sum();
         let switches: u64 = ledgers.iter_mut().map(|ledger| ledger.switches(end)).sum();
-        let (q50, q95, bad_s) = queue(&ledgers);
+        let (q50, q95, bad_s) = queue(ledgers.iter().flat_map(|ledger| &ledger.waits));
         let wire = |of: fn(&SecondSent) -> u64| {
             ledgers.iter().flat_map(|ledger| &ledger.sent).map(of).sum::<u64>() as f64
                 / 125.0
@@ -123,7 +123,7 @@ impl Account<'_> {
         self.judge(&mut row);
         let mut seconds = self.plotted(&receivers, &ledgers, &usable);
         seconds.iter_mut().zip(estimates).for_each(|(second, &estimate)| second.estimate = estimate);
-        Outcome { row, seconds }
+        Outcome { row, parts: SecondSent::PARTS.map(str::to_owned).to_vec(), seconds }
     }
 
     fn judge(&self, row: &mut Row) {
@@ -197,17 +197,12 @@ impl Account<'_> {
             second.capacity = capacity[at];
             second.goodput = receivers.iter().filter_map(|it| it.goodput.get(at)).sum();
             second.usable = usable.iter().all(|seconds| seconds.get(at).copied().unwrap_or(true));
-            for sent in ledgers.iter().filter_map(|ledger| ledger.sent.get(at)) {
-                second.sent.voice += sent.voice;
-                second.sent.again += sent.again;
-                second.sent.other += sent.other;
-                for encoding in 0..sent.slides.len() {
-                    second.sent.slides[encoding] += sent.slides[encoding];
-                    second.sent.camera[encoding] += sent.camera[encoding];
-                }
-            }
+            let sent = ledgers.iter().filter_map(|ledger| ledger.sent.get(at)).map(SecondSent::parts);
+            second.sent = sent.fold(vec![0; SecondSent::PARTS.len()], |sum, parts| {
+                sum.iter().zip(parts).map(|(sum, part)| sum + part).collect()
+            });
         }
-        for (at, mut waits) in waits_by_second(ledgers) {
+        for (at, mut waits) in waits_by_second(ledgers.iter().flat_map(|ledger| &ledger.waits)) {
             if let Some(second) = seconds.get_mut(at) {
                 second.queue_ms = percentile(&mut waits, 0.95).unwrap_or(0.0);
             }
@@ -261,69 +256,4 @@ fn concealed(receiver: &Receiver) -> f64 {
     let seconds = receiver.playout.seconds();
     let played: f64 = seconds.iter().map(|second| second.played_ms).sum();
     seconds.iter().map(|second| second.concealed_ms).sum::<f64>() / played.max(1.0)
-}
-
-/// Median and 95th percentile of the time in the queue, milliseconds, and the share of bad seconds.
-fn queue(ledgers: &[Ledger]) -> (f64, f64, f64) {
-    let all = || ledgers.iter().flat_map(|ledger| &ledger.waits).map(|(_, wait)| wait.as_secs_f64() * 1000.0);
-    let mut waits: Vec<f64> = all().collect();
-    let (q50, q95) = (percentile(&mut waits, 0.5), percentile(&mut waits, 0.95));
-    let seconds = waits_by_second(ledgers);
-    let total = seconds.len().max(1);
-    let bad = seconds.into_iter().filter_map(|(_, mut waits)| percentile(&mut waits, 0.95));
-    let bad = bad.filter(|&ms| ms > BAD.as_secs_f64() * 1000.0).count();
-    (q50.unwrap_or(0.0), q95.unwrap_or(0.0), bad as f64 / total as f64)
-}
-
-/// Milliseconds in the queue of the packets of each second in which some were carried.
-fn waits_by_second(ledgers: &[Ledger]) -> Vec<(usize, Vec<f64>)> {
-    let mut seconds = std::collections::BTreeMap::<usize, Vec<f64>>::new();
-    for &(at, wait) in ledgers.iter().flat_map(|ledger| &ledger.waits) {
-        seconds.entry(at.as_secs() as usize).or_default().push(wait.as_secs_f64() * 1000.0);
-    }
-    seconds.into_iter().collect()
-}
-
-/// The nearest rank; `None` of nothing.
-fn percentile(values: &mut [f64], share: f64) -> Option<f64> {
-    values.sort_unstable_by(f64::total_cmp);
-    let rank = (share * values.len() as f64).ceil() as usize;
-    values.get(rank.max(1) - 1).copied()
-}
-
-fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
-    let count = values.clone().count();
-    values.sum::<f64>() / count.max(1) as f64
-}
-
-fn share(seconds: &[bool]) -> f64 {
-    if seconds.is_empty() {
-        1.0
-    } else {
-        seconds.iter().filter(|&&good| good).count() as f64 / seconds.len() as f64
-    }
-}
-
-/// R. Jain's index: 1 where all get the same, 1/n where one gets all.
-fn jain(values: &[f64]) -> f64 {
-    let (sum, squares) = (values.iter().sum::<f64>(), values.iter().map(|value| value * value).sum::<f64>());
-    if squares > 0.0 { sum * sum / (values.len() as f64 * squares) } else { 1.0 }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percentiles_are_values_that_were_seen() {
-        let mut values = vec![3.0, 1.0, 2.0, 4.0];
-        assert_eq!(percentile(&mut values, 0.5), Some(2.0));
-        assert_eq!(percentile(&mut values, 0.95), Some(4.0));
-        assert_eq!(percentile(&mut [], 0.5), None);
-    }
-
-    #[test]
-    fn jains_index_is_one_for_equals() {
-        assert_eq!((jain(&[5.0, 5.0]), jain(&[5.0, 0.0]), jain(&[0.0])), (1.0, 0.5, 1.0));
-    }
 }

@@ -34,10 +34,14 @@ pub struct SecondSent {
 }
 
 impl SecondSent {
-    /// All of it.
-    pub fn total(&self) -> u64 {
-        let pictures: u64 = self.slides.iter().chain(&self.camera).sum();
-        self.voice + pictures + self.again + self.other
+    /// Its parts, as a plot stacks them.
+    pub const PARTS: [&str; 9] =
+        ["voice", "slides 0", "slides 1", "slides 2", "camera 0", "camera 1", "camera 2", "again", "reports"];
+
+    /// What there is of each.
+    pub fn parts(&self) -> [u64; 9] {
+        let ([a, b, c], [d, e, f]) = (self.slides, self.camera);
+        [self.voice, a, b, c, d, e, f, self.again, self.other]
     }
 }
 

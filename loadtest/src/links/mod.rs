@@ -13,11 +13,13 @@
 //! | [`sources`], [`media`], [`publisher`] | frames of real encoders' sizes, their packets, who sends them |
 //! | [`receiver`], [`nack`], [`playout`], [`pictures`] | what a browser answers, plays and shows |
 //! | [`mod@run`], [`ledger`], [`account`], [`oracle`] | the run; what left; what came of it; what could have come |
-//! | [`row`], [`report`], [`plot`] | figures, tables and pictures |
+//! | [`flows`] | what else is on a link: elastic media, TCP, constant rates |
+//! | [`row`], [`report`], [`plot`], [`statistics`] | figures, tables and pictures |
 
 pub mod account;
 pub mod capacity;
 pub mod expect;
+pub mod flows;
 pub mod ledger;
 pub mod media;
 pub mod nack;
@@ -33,6 +35,7 @@ pub mod row;
 pub mod run;
 pub mod scenario;
 pub mod sources;
+pub mod statistics;
 pub mod trace;
 
 use std::path::{Path, PathBuf};
@@ -91,7 +94,6 @@ pub fn run(options: &LinksOptions, mut tell: impl FnMut(&Row)) -> anyhow::Result
         report
             .notes
             .extend(scenario.expect.not_judged().iter().map(|what| note(format!("not judged: {what}"))));
-        run::check_flows(&scenario.flows).with_context(|| scenario.id.clone())?;
         for &seed in scenario.seeds.iter().take(options.seeds) {
             let outcome = run::run(scenario, &scenarios.lesson, options.control, seed)
                 .with_context(|| scenario.id.clone())?;

@@ -3,24 +3,16 @@
 use std::fmt::Write as _;
 
 use super::account::{Outcome, PlottedSecond};
+use super::row::Row;
 
 const WIDTH: f64 = 1000.0;
 const RATES: f64 = 320.0;
 const QUEUE: f64 = 120.0;
 const MARGIN: f64 = 50.0;
 
-/// What is stacked, from below, and its colour.
-const LAYERS: [(&str, &str); 9] = [
-    ("voice", "#1b7837"),
-    ("slides 0", "#8073ac"),
-    ("slides 1", "#b2abd2"),
-    ("slides 2", "#d8daeb"),
-    ("camera 0", "#e08214"),
-    ("camera 1", "#fdb863"),
-    ("camera 2", "#fee0b6"),
-    ("again", "#d6604d"),
-    ("reports", "#999999"),
-];
+/// Of what is stacked, from below; where there is more, they begin anew.
+const COLOURS: [&str; 9] =
+    ["#1b7837", "#8073ac", "#b2abd2", "#d8daeb", "#e08214", "#fdb863", "#fee0b6", "#d6604d", "#999999"];
 
 /// The longest wait that is drawn in full.
 const MAX_WAIT_MS: f64 = 1000.0;
@@ -29,7 +21,7 @@ const MAX_WAIT_MS: f64 = 1000.0;
 pub fn svg(outcome: &Outcome) -> String {
     let seconds = &outcome.seconds;
     let x = |second: usize| MARGIN + second as f64 * WIDTH / seconds.len().max(1) as f64;
-    let most = seconds.iter().map(|it| it.capacity.max(it.sent.total() * 8)).max().unwrap_or(1);
+    let most = seconds.iter().map(|it| it.capacity.max(it.sent.iter().sum::<u64>() * 8)).max().unwrap_or(1);
     // A constant set of layers far above the capacity would flatten everything else.
     let capacity = seconds.iter().map(|it| it.capacity).max().unwrap_or(1);
     let top = most.min(capacity * 3).max(1) as f64;
@@ -39,24 +31,10 @@ pub fn svg(outcome: &Outcome) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"sans-serif\" \
          font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
-    let row = &outcome.row;
-    text(
-        &mut svg,
-        MARGIN,
-        18.0,
-        &format!(
-            "{} seed {}: use {:.2}, q95 {:.0} ms, {:.1} switches/min, {:.1} % usable",
-            row.id,
-            row.seed,
-            row.util,
-            row.q95,
-            row.sw_min,
-            row.usable * 100.0
-        ),
-    );
+    text(&mut svg, MARGIN, 18.0, &title(&outcome.row));
     text(&mut svg, 2.0, 38.0, &format!("{:.0}k", top / 1000.0));
     unusable(&mut svg, seconds, x);
-    stack(&mut svg, seconds, x, y);
+    stack(&mut svg, outcome, x, y);
     line(&mut svg, "black", seconds.iter().enumerate().map(|(at, it)| (x(at), y(it.capacity as f64))));
     line(&mut svg, "#2166ac", seconds.iter().enumerate().map(|(at, it)| (x(at), y(it.goodput as f64 * 8.0))));
     let estimates = seconds.iter().enumerate().filter_map(|(at, it)| Some((x(at), y(it.estimate? as f64))));
@@ -69,7 +47,8 @@ pub fn svg(outcome: &Outcome) -> String {
     for at in (0..=seconds.len()).step_by(20) {
         text(&mut svg, x(at), floor + 16.0, &at.to_string());
     }
-    let legend = LAYERS.iter().chain(&[
+    let parts = outcome.parts.iter().map(String::as_str).zip(COLOURS.into_iter().cycle());
+    let legend = parts.chain([
         ("capacity", "black"),
         ("goodput", "#2166ac"),
         ("estimate", "#00a0a0"),
@@ -88,16 +67,20 @@ pub fn svg(outcome: &Outcome) -> String {
     svg
 }
 
-fn parts(second: &PlottedSecond) -> [u64; 9] {
-    let sent = &second.sent;
-    let ([a, b, c], [d, e, f]) = (sent.slides, sent.camera);
-    [sent.voice, a, b, c, d, e, f, sent.again, sent.other]
+fn title(row: &Row) -> String {
+    let more = if row.has_lesson() {
+        format!("{:.1} switches/min, {:.1} % usable", row.sw_min, row.usable * 100.0)
+    } else {
+        format!("fairness {:.2}", row.jain)
+    };
+    format!("{} seed {}: use {:.2}, q95 {:.0} ms, {more}", row.id, row.seed, row.util, row.q95)
 }
 
-fn stack(svg: &mut String, seconds: &[PlottedSecond], x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f64) {
-    for (part, (_, colour)) in LAYERS.iter().enumerate() {
+fn stack(svg: &mut String, outcome: &Outcome, x: impl Fn(usize) -> f64, y: impl Fn(f64) -> f64) {
+    let seconds = &outcome.seconds;
+    for (part, colour) in (0..outcome.parts.len()).zip(COLOURS.into_iter().cycle()) {
         let upto = |second: &PlottedSecond, parts_below: usize| {
-            y(parts(second)[..parts_below].iter().sum::<u64>() as f64 * 8.0)
+            y(second.sent[..parts_below].iter().sum::<u64>() as f64 * 8.0)
         };
         let mut points = String::new();
         for (at, second) in seconds.iter().enumerate() {

@@ -1,11 +1,12 @@
 //! Rows on the terminal, and all of them as JSON.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
 use super::row::Row;
+use super::run::Control;
 
 /// All runs.
 #[derive(Debug, Default, Serialize)]
@@ -77,55 +78,78 @@ impl Report {
 pub const HEAD: &str = "\
 scenario            group     seed  util oracle  q95 ms sw/min aloss % usable %  frz/min  bad %  goodput/best kbit/s";
 
+/// A figure of a table; a dash where there is none.
+fn cell(value: f64, width: usize, digits: usize) -> String {
+    if value.is_nan() { format!("{:>width$}", "-") } else { format!("{value:>width$.digits$}") }
+}
+
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            id, group, seed, util, util_oracle, q95, sw_min, aloss, usable, freezes_min, bad_s, ..
-        } = self;
         write!(
             f,
-            "{id:<19} {group:<9} {seed:>4} {util:>5.2} {util_oracle:>6.2} {q95:>7.0} {sw_min:>6.1} {:>7.2} {:>8.1} \
-             {freezes_min:>8.1} {:>6.1} {:>9.0}/{:<7.0} ",
-            aloss * 100.0,
-            usable * 100.0,
-            bad_s * 100.0,
+            "{:<19} {:<9} {:>4} {} {} {} {} {} {} {} {} {:>9.0}/{:<7} ",
+            self.id,
+            self.group,
+            self.seed,
+            cell(self.util, 5, 2),
+            cell(self.util_oracle, 6, 2),
+            cell(self.q95, 7, 0),
+            cell(self.sw_min, 6, 1),
+            cell(self.aloss * 100.0, 7, 2),
+            cell(self.usable * 100.0, 8, 1),
+            cell(self.freezes_min, 8, 1),
+            cell(self.bad_s * 100.0, 6, 1),
             self.goodput_kbps,
-            self.oracle_kbps,
+            cell(self.oracle_kbps, 1, 0),
         )?;
         match self.pass {
-            Some(true) => f.write_str("pass"),
-            None => f.write_str("no bar"),
-            Some(false) => {
-                f.write_str("MISS")?;
-                for miss in &self.misses {
-                    let is = miss.is.map_or_else(|| "never".to_owned(), |is| format!("{is:.3}"));
-                    write!(f, " {} {is} ({})", miss.figure, miss.bar)?;
-                }
-                Ok(())
-            }
+            Some(true) => f.write_str("pass")?,
+            None => f.write_str("no bar")?,
+            Some(false) => f.write_str("MISS")?,
         }
+        for miss in self.misses.iter().filter(|_| self.pass == Some(false)) {
+            let is = miss.is.map_or_else(|| "never".to_owned(), |is| format!("{is:.3}"));
+            write!(f, " {} {is} ({})", miss.figure, miss.bar)?;
+        }
+        if !self.has_lesson() {
+            write!(f, "; loss {:.2} %, fairness {:.2}", self.dropped * 100.0, self.jain)?;
+        }
+        for alike in self.flows.chunk_by(|a, b| a.flow == b.flow) {
+            let total: f64 = alike.iter().map(|flow| flow.kbps).sum();
+            write!(f, "; {}: {total:.0}", alike[0].flow)?;
+        }
+        Ok(())
     }
 }
+
+impl fmt::Display for Means {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:>4} {:>6} {} {} {} {} {} {} {} {}",
+            self.rows,
+            self.passed,
+            cell(self.util, 5, 2),
+            cell(self.util_oracle, 6, 2),
+            cell(self.q95, 7, 0),
+            cell(self.sw_min, 6, 1),
+            cell(self.aloss * 100.0, 7, 2),
+            cell(self.usable * 100.0, 8, 1),
+            cell(self.freezes_min, 8, 1),
+            cell(self.bad_s * 100.0, 6, 1),
+        )
+    }
+}
+
+/// The head of a table of means.
+const MEANS_HEAD: &str = "rows passed  util oracle  q95 ms sw/min aloss % usable %  frz/min  bad %";
 
 impl fmt::Display for Report {
     /// The means of groups, and what was left out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "\nmeans      rows passed  util oracle  q95 ms sw/min aloss % usable %  frz/min  bad %")?;
+        writeln!(f, "\nmeans      {MEANS_HEAD}")?;
         for (group, means) in &self.means {
-            writeln!(
-                f,
-                "{group:<10} {:>4} {:>6} {:>5.2} {:>6.2} {:>7.0} {:>6.1} {:>7.2} {:>8.1} {:>8.1} {:>6.1}",
-                means.rows,
-                means.passed,
-                means.util,
-                means.util_oracle,
-                means.q95,
-                means.sw_min,
-                means.aloss * 100.0,
-                means.usable * 100.0,
-                means.freezes_min,
-                means.bad_s * 100.0,
-            )?;
+            writeln!(f, "{group:<10} {means}")?;
         }
         for Note { id, what } in &self.skipped {
             writeln!(f, "not run: {id}: {what}")?;
@@ -134,5 +158,52 @@ impl fmt::Display for Report {
             writeln!(f, "note: {id}: {what}")?;
         }
         Ok(())
+    }
+}
+
+/// The same scenarios under different control.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub struct Comparison(pub BTreeMap<Control, Report>);
+
+impl fmt::Display for Comparison {
+    /// The means of groups, one control below the other.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\nmeans      control   {MEANS_HEAD}")?;
+        let groups: BTreeSet<&String> = self.0.values().flat_map(|report| report.means.keys()).collect();
+        for group in groups {
+            for (control, report) in &self.0 {
+                let Some(means) = report.means.get(group) else { continue };
+                writeln!(f, "{group:<10} {:<9} {means}", control.name())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_that_is_none_is_a_dash_and_null() {
+        assert_eq!((cell(f64::NAN, 5, 2), cell(0.5, 5, 2)), ("    -".to_owned(), " 0.50".to_owned()));
+        let row = Row { usable: f64::NAN, ..Row::default() };
+        assert!(serde_json::to_string(&row).unwrap().contains("\"usable\":null"));
+    }
+
+    #[test]
+    fn controls_are_compared_group_by_group() {
+        let mut comparison = Comparison::default();
+        for (control, q95) in [(Control::Full, 25.0), (Control::None, 250.0)] {
+            let mut report = Report::default();
+            report.push(Row { group: "constant".to_owned(), q95, ..Row::default() });
+            comparison.0.insert(control, report);
+        }
+        let table = comparison.to_string();
+        let lines: Vec<&str> = table.lines().skip(2).collect();
+        assert!(lines[0].starts_with("constant   full ") && lines[0].contains(" 25 "), "{table}");
+        assert!(lines[1].starts_with("constant   none ") && lines[1].contains(" 250 "), "{table}");
+        assert_eq!(lines.len(), 2, "{table}");
     }
 }

@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
-use sfu_core::cc::link_estimator::LinkConfig;
+use anyhow::{Context as _, ensure};
+use serde::Serialize;
+use sfu_core::cc::link_estimator::{LinkConfig, Method};
 use sfu_core::command::{Command, Event};
 use sfu_core::room::RoomConfig;
 use sfu_core::sim::clock::origin;
@@ -17,6 +18,8 @@ use sfu_core::units::{Bitrate, RoomId, TransportId};
 use sfu_core::worker::{TRANSMIT_BUFFER, Transmit, Tuple, Worker, WorkerConfig, WorkerIndex};
 
 use super::account::{Account, Outcome};
+use super::flows::spec::{Kind as FlowKind, Spec};
+use super::flows::{self, Flows, Packet, Setting};
 use super::ledger::Ledger;
 use super::media::{Kind, UNDER_UDP};
 use super::path::Path;
@@ -33,12 +36,39 @@ const TEACHER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 10
 const HANDSHAKES: Duration = Duration::from_secs(2);
 
 /// What the server does about its links.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Control {
     /// All that it can.
     Full,
-    /// Nothing: what others are compared with.
-    Off,
+    /// What the estimator says, without anything else that we know of the link.
+    GoogCc,
+    /// Nothing: packets leave as they come, whatever arrives.
+    None,
+}
+
+impl Control {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Full, Self::GoogCc, Self::None];
+
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::GoogCc => "goog-cc",
+            Self::None => "none",
+        }
+    }
+
+    fn link(self, scenario: &Scenario) -> Option<LinkConfig> {
+        let method = match self {
+            Self::Full => Method::Monitored,
+            Self::GoogCc => Method::EstimatorAlone,
+            Self::None => return None,
+        };
+        let link = LinkConfig { method, ..LinkConfig::default() };
+        Some(LinkConfig { start: scenario.start_bps.map_or(link.start, Bitrate::bps), ..link })
+    }
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -53,9 +83,24 @@ struct Run {
     ledgers: Vec<Ledger>,
     /// Of the first receiver's link, by second.
     estimates: Vec<Option<u64>>,
-    down: Path<(usize, Content)>,
-    up: Path<(usize, Vec<u8>)>,
+    down: Path<Parcel<Content>>,
+    up: Path<Parcel<Vec<u8>>>,
+    /// What else there is on the link.
+    flows: Flows,
     out: Vec<u8>,
+}
+
+/// What is on the link.
+enum Parcel<T> {
+    /// Of a receiver, or for it.
+    Lesson(usize, T),
+    Flow(Packet),
+}
+
+impl<T> From<Packet> for Parcel<T> {
+    fn from(packet: Packet) -> Self {
+        Self::Flow(packet)
+    }
 }
 
 /// Runs a scenario with a seed; the inner error says why it cannot be run.
@@ -65,26 +110,40 @@ pub fn run(
     control: Control,
     seed: u64,
 ) -> anyhow::Result<Result<Outcome, String>> {
-    if let Some(flow) = scenario.flows.iter().find(|flow| *flow != "lesson") {
-        return Ok(Err(format!("flow \"{flow}\" cannot be run yet")));
-    }
+    let specs = scenario.flows.iter().map(|flow| flow.parse());
+    let specs = specs.collect::<anyhow::Result<Vec<Spec>>>()?;
     let paths = match &scenario.paths {
         Ok(paths) => paths,
         Err(why) => return Ok(Err(why.clone())),
     };
-    let mut run = Run::new(scenario, paths, lesson, control, seed);
+    match specs.iter().filter(|spec| spec.kind == FlowKind::Lesson).count() {
+        0 => return Ok(Ok(flows::run::run(scenario, paths, &specs, control.link(scenario), seed))),
+        1 => {}
+        _ => return Ok(Err("more than one lesson".to_owned())),
+    }
+    let mut run = Run::new(scenario, paths, lesson, &specs, control, seed);
     run.connect()?;
     run.begin(scenario);
-    let Run { receivers, ledgers, estimates, .. } = run;
+    let Run { receivers, ledgers, estimates, flows, .. } = run;
     let account = Account { scenario, paths, lesson, seed };
-    Ok(Ok(account.settle(receivers, ledgers, &estimates)))
+    let mut outcome = account.settle(receivers, ledgers, &estimates);
+    outcome.row.flows = flows::run::figures(&specs, flows.running(), scenario.duration);
+    Ok(Ok(outcome))
 }
 
 impl Run {
-    fn new(scenario: &Scenario, paths: &Paths, lesson: &Lesson, control: Control, seed: u64) -> Self {
+    fn new(
+        scenario: &Scenario,
+        paths: &Paths,
+        lesson: &Lesson,
+        specs: &[Spec],
+        control: Control,
+        seed: u64,
+    ) -> Self {
         let now = origin();
         let start = now + HANDSHAKES;
-        let mut worker = Worker::new(config(scenario, control));
+        let link = control.link(scenario);
+        let mut worker = Worker::new(config(link));
         worker.handle_command(now, Command::OpenRoom { room: ROOM });
         let mut join = |place: usize| {
             let (ufrag, pwd) = (
@@ -106,6 +165,7 @@ impl Run {
             Receiver::new(join(index + 1), index, start, joined, scenario.feedback, rtt, ptime)
         });
         let receivers: Vec<_> = receivers.collect();
+        let setting = Setting { start, owd: paths.down.delay, feedback: scenario.feedback, link, seed };
         Self {
             start,
             now,
@@ -116,6 +176,7 @@ impl Run {
             estimates: Vec::new(),
             down: Path::new(paths.down.clone(), start, seed),
             up: Path::new(paths.up.clone(), start, !seed),
+            flows: Flows::new(specs, &setting),
             out: vec![0; TRANSMIT_BUFFER],
         }
     }
@@ -194,8 +255,16 @@ impl Run {
         let peers = self.receivers.iter().map(|receiver| &receiver.peer).chain([&self.teacher.peer]);
         let peers = peers.filter_map(Peer::poll_timeout);
         let receivers = self.receivers.iter().map(Receiver::poll_timeout);
-        let paths = [self.down.poll_timeout(), self.up.poll_timeout(), self.worker.poll_timeout()];
-        paths.into_iter().flatten().chain(peers).chain(receivers).chain([self.teacher.due()]).min()
+        let paths = [self.down.poll_timeout(), self.up.poll_timeout()];
+        let others = [self.worker.poll_timeout(), self.flows.poll_timeout()];
+        paths
+            .into_iter()
+            .chain(others)
+            .flatten()
+            .chain(peers)
+            .chain(receivers)
+            .chain([self.teacher.due()])
+            .min()
     }
 
     fn step(&mut self) {
@@ -204,12 +273,25 @@ impl Run {
                 self.worker.handle_datagram(self.now, tuple(TEACHER), &mut packet);
             }
         }
-        while let Some((index, mut datagram)) = self.up.receive(self.now) {
-            self.worker.handle_datagram(self.now, tuple(self.receivers[index].address), &mut datagram);
+        while let Some(parcel) = self.up.receive(self.now) {
+            match parcel {
+                Parcel::Lesson(index, mut datagram) => {
+                    self.worker.handle_datagram(
+                        self.now,
+                        tuple(self.receivers[index].address),
+                        &mut datagram,
+                    );
+                }
+                Parcel::Flow(packet) => self.flows.arrive(self.now, packet),
+            }
         }
-        while let Some((index, content)) = self.down.receive(self.now) {
-            self.receivers[index].arrive(self.now, content);
+        while let Some(parcel) = self.down.receive(self.now) {
+            match parcel {
+                Parcel::Lesson(index, content) => self.receivers[index].arrive(self.now, content),
+                Parcel::Flow(packet) => self.flows.arrive(self.now, packet),
+            }
         }
+        self.flows.step(self.now, &mut self.down, &mut self.up);
         for place in 0..=self.receivers.len() {
             let now = self.now;
             let (peer, _) = self.client(place);
@@ -235,7 +317,8 @@ impl Run {
                 self.worker.handle_datagram(self.now, tuple(TEACHER), &mut datagram);
             }
             Some(index) => {
-                self.up.send(self.now, datagram.len() as u64 + UNDER_UDP, (index, datagram));
+                let bytes = datagram.len() as u64 + UNDER_UDP;
+                self.up.send(self.now, bytes, Parcel::Lesson(index, datagram));
             }
         }
     }
@@ -263,7 +346,7 @@ impl Run {
             for datagram in datagrams {
                 let wire = datagram.len() as u64 + UNDER_UDP;
                 let content = self.receivers[index].open(self.now, datagram);
-                let fate = self.down.send(self.now, wire, (index, content.clone()));
+                let fate = self.down.send(self.now, wire, Parcel::Lesson(index, content.clone()));
                 self.ledgers[index].count(since, &content, wire, fate);
             }
         }
@@ -278,18 +361,6 @@ impl Run {
     }
 }
 
-/// Refuses flows that are no flows.
-pub fn check_flows(flows: &[String]) -> anyhow::Result<()> {
-    const KINDS: [&str; 5] = ["lesson", "elastic", "tcp", "cbr", "tcp-short"];
-    for flow in flows {
-        let kind = flow.split([' ', '@', '=']).next().unwrap_or_default();
-        if !KINDS.contains(&kind.trim_end_matches("-up")) {
-            bail!("flow \"{flow}\": unknown");
-        }
-    }
-    Ok(())
-}
-
 fn transport(place: usize) -> TransportId {
     TransportId(place as u64 + 1)
 }
@@ -298,11 +369,8 @@ fn tuple(remote: SocketAddr) -> Tuple {
     Tuple { local: SERVER, remote }
 }
 
-fn config(scenario: &Scenario, control: Control) -> WorkerConfig {
+fn config(link: Option<LinkConfig>) -> WorkerConfig {
     let identity = Identity::generate().expect("aws-lc makes P-256 certificates");
-    let mut link = LinkConfig::default();
-    link.start = scenario.start_bps.map_or(link.start, Bitrate::bps);
-    let link = (control == Control::Full).then_some(link);
     WorkerConfig {
         transport: Arc::new(TransportConfig::new(Arc::new(identity))),
         room: RoomConfig { link, ..RoomConfig::default() },
@@ -358,11 +426,24 @@ mod tests {
     }
 
     #[test]
-    fn a_flow_that_is_not_known_is_refused_and_one_that_cannot_be_run_is_told() {
-        assert!(check_flows(&["lesson".to_owned(), "tcp-up@40..80".to_owned()]).is_ok());
-        assert!(check_flows(&["torrent".to_owned()]).is_err());
-        let text = "[[scenario]]\nid = 'x'\nsrc = ''\ndur_s = 5\ndown = { kbps = 9 }\nflows = ['elastic']";
-        let scenarios = scenario::read(text, FilePath::new("/nowhere")).unwrap();
-        assert!(run(&scenarios.all[0], &scenarios.lesson, Control::Full, 1).unwrap().is_err());
+    fn a_lesson_shares_its_link_with_what_else_there_is() {
+        let text = "dur_s = 30\ndown = { kbps = 8000 }\nflows = ['lesson', 'cbr=7500@10..20', 'tcp-up@25']";
+        let row = outcome(text, 1).row;
+        assert!(row.has_lesson() && row.util_oracle > 0.8, "{row:?}");
+        assert!(row.q95 > 100.0 && (6500.0..7600.0).contains(&row.flows[0].kbps), "{row:?}");
+        assert!(row.flows[1].kbps > 300.0, "{row:?}");
+    }
+
+    #[test]
+    fn a_flow_that_is_not_known_is_refused_and_two_lessons_are_not_run() {
+        let outcome = |flows: &str| {
+            let text = format!(
+                "[[scenario]]\nid = 'x'\nsrc = ''\ndur_s = 5\ndown = {{ kbps = 9 }}\nflows = {flows}"
+            );
+            let scenarios = scenario::read(&text, FilePath::new("/nowhere")).unwrap();
+            run(&scenarios.all[0], &scenarios.lesson, Control::Full, 1)
+        };
+        assert!(outcome("['torrent']").is_err());
+        assert!(outcome("['lesson', 'lesson']").unwrap().is_err());
     }
 }

@@ -104,6 +104,10 @@ knobs! {
     #[arg(value_name = "SECONDS")]
     consent_timeout_s: u64 = 120, "LECTERN_SFU_CONSENT_TIMEOUT_S";
 
+    /// Find out what each participant's line carries, and send no more than that. Default false.
+    #[arg(value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    link_control: bool = false, "LECTERN_SFU_LINK_CONTROL";
+
     /// Most participants in one room, 2..=1000; a client with two connections (LiveKit's older protocol) counts as
     /// two. Default 200.
     #[arg(value_name = "COUNT")]

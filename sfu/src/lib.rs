@@ -27,6 +27,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use sfu_core::cc::link_estimator::LinkConfig;
 use sfu_core::room::RoomConfig;
 use sfu_core::transport::{Identity, IdentityError, TransportConfig};
 use sfu_core::worker::{WorkerConfig, WorkerIndex};
@@ -117,6 +118,7 @@ fn worker_config(config: &Config, index: WorkerIndex, transport: &Arc<TransportC
             max_participants: config.max_participants_per_room,
             max_tracks: control::MAX_PUBLISHED,
             max_subscriptions: control::MAX_RECEIVED,
+            link: config.link_control.then(LinkConfig::default),
             ..RoomConfig::default()
         },
         max_transports: control::MAX_TRANSPORTS,

@@ -74,6 +74,14 @@ export async function statsOf(type: string): Promise<Record<string, unknown>[]> 
   return found;
 }
 
+/** What can run in a page: a function that stands alone, or source text. */
+export type Script = (() => void) | string;
+
+/** The source text of calling a function that stands alone. */
+export function callOf<T extends unknown[]>(call: (...values: T) => void, ...values: T): string {
+  return `(${call.toString()})(${values.map((value) => JSON.stringify(value)).join(', ')});`;
+}
+
 /** What lasts as long as a test. */
 export interface Scope {
   /** Does this at its end. */
@@ -88,7 +96,7 @@ export class Visitor {
   ) {}
 
   /** Opens an address in a fresh context, which is closed when the test ends. `prepare` runs in the page first. */
-  static async open(t: Scope, browser: Browser, url: string, prepare?: () => void): Promise<Visitor> {
+  static async open(t: Scope, browser: Browser, url: string, prepare?: Script): Promise<Visitor> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 720 } });
     t.after(() => context.close());
     context.setDefaultTimeout(PATIENCE_MS);

@@ -6,7 +6,8 @@ import { Program, binary } from './processes.js';
 export interface Faults {
   lossPercent?: number;
   delayMs?: number;
-  rateKbps?: number;
+  /** Or one from clients to the server, and one back. */
+  rateKbps?: number | { up: number; down: number };
 }
 
 /** What became of the datagrams of one direction. */
@@ -17,8 +18,17 @@ export interface LinkStats {
   passed: number;
 }
 
+/** What became of all datagrams. */
+export interface RelayStats {
+  up: LinkStats;
+  down: LinkStats;
+  clients: number;
+}
+
 /** A bad line in front of a server's media port: `lectern-loadtest relay`. */
 export class Relay {
+  private stopping: Promise<RelayStats> | undefined;
+
   private constructor(
     /** Where clients have to send to: the server's `--node-ip`. */
     readonly address: string,
@@ -28,13 +38,14 @@ export class Relay {
 
   /** Starts one that leads to a port of this machine. */
   static async start(toPort: number, faults: Faults): Promise<Relay> {
+    const rate = faults.rateKbps ?? 0;
     const flags = [
       'relay',
       '--listen=127.0.0.1:0',
       `--to=127.0.0.1:${toPort}`,
       `--loss=${faults.lossPercent ?? 0}`,
       `--delay=${faults.delayMs ?? 0}`,
-      `--rate=${faults.rateKbps ?? 0}`,
+      `--rate=${typeof rate === 'number' ? rate : `${rate.up}:${rate.down}`}`,
       '--seed=1',
     ];
     const program = await Program.start(binary('lectern-loadtest'), flags, 'pipe');
@@ -47,10 +58,14 @@ export class Relay {
     return new Relay(address, program, output);
   }
 
-  /** Ends it and tells what it did. */
-  async stop(): Promise<{ up: LinkStats; down: LinkStats; clients: number }> {
+  /** Ends it, once, and tells what it did. */
+  stop(): Promise<RelayStats> {
+    return (this.stopping ??= this.end());
+  }
+
+  private async end(): Promise<RelayStats> {
     const line = once(this.output, 'line');
     await this.program.stop();
-    return JSON.parse(((await line) as [string])[0]) as { up: LinkStats; down: LinkStats; clients: number };
+    return JSON.parse(((await line) as [string])[0]) as RelayStats;
   }
 }

@@ -93,8 +93,7 @@ export async function legible(wanted: { page: number; ssim: number; withinMs: nu
   const [width, height] = [1280, 720];
   const canvas = Object.assign(document.createElement('canvas'), { width, height });
   const drawing = canvas.getContext('2d', { willReadFrequently: true, alpha: false });
-  const video = document.querySelector<HTMLVideoElement>('figure.slides video');
-  if (drawing === null || video === null) return { at: null, ssim: 0 };
+  if (drawing === null) return { at: null, ssim: 0 };
   const brightness = () => {
     const { data } = drawing.getImageData(0, 0, width, height);
     return Float32Array.from({ length: width * height }, (_, at) => {
@@ -135,7 +134,8 @@ export async function legible(wanted: { page: number; ssim: number; withinMs: nu
   let best = 0;
   do {
     const now = Date.now();
-    if (video.videoWidth > 0) {
+    const video = document.querySelector<HTMLVideoElement>('figure.slides video');
+    if (video !== null && video.videoWidth > 0) {
       drawing.drawImage(video, 0, 0, width, height);
       best = Math.max(best, similarity(brightness()));
       if (best >= wanted.ssim) return { at: now, ssim: best };

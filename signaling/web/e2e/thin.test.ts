@@ -3,7 +3,6 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { describe, test } from 'node:test';
 import type { Browser } from 'playwright-core';
 import { Visitor, callOf, makeLesson, startBrowser, type Scope } from './classroom.js';
-import { eventually } from './eventually.js';
 import { freeUdp } from './processes.js';
 import { Relay } from './relay.js';
 import { Server } from './server.js';
@@ -82,12 +81,6 @@ async function openLesson(
   const prepare = callOf(installDeck) + callOf(sendThrough, mediaPort, relay.address);
   const pupils = await Visitor.open(t, browser, links.class, prepare);
   await pupils.join('Year 5');
-  await eventually('the class sees slides', () =>
-    pupils.page
-      .getByRole('figure')
-      .locator('video')
-      .evaluate((video: HTMLVideoElement) => video.videoWidth > 0),
-  );
   return { teacher, pupils, relay };
 }
 

@@ -14,6 +14,9 @@ const MARGIN: f64 = 50.0;
 const COLOURS: [&str; 9] =
     ["#1b7837", "#8073ac", "#b2abd2", "#d8daeb", "#e08214", "#fdb863", "#fee0b6", "#d6604d", "#999999"];
 
+/// About as wide as a character of the legend.
+const CHARACTER: f64 = 6.2;
+
 /// The longest wait that is drawn in full.
 const MAX_WAIT_MS: f64 = 1000.0;
 
@@ -54,14 +57,15 @@ pub fn svg(outcome: &Outcome) -> String {
         ("estimate", "#00a0a0"),
         ("unusable", "#fddbc7"),
     ]);
-    for (place, (name, colour)) in legend.enumerate() {
-        let at = MARGIN + place as f64 * 82.0;
+    let mut at = MARGIN;
+    for (name, colour) in legend {
         let _ = writeln!(
             svg,
             "<rect x=\"{at}\" y=\"{}\" width=\"10\" height=\"10\" fill=\"{colour}\"/>",
             floor + 26.0
         );
         text(&mut svg, at + 13.0, floor + 35.0, name);
+        at += 26.0 + name.len() as f64 * CHARACTER;
     }
     svg.push_str("</svg>\n");
     svg

@@ -54,6 +54,9 @@ const MAX_PPS: u32 = 4000;
 /// So busy a worker tells what it can carry: with less, waking up weighs in.
 const BUSY: f64 = 0.6;
 
+/// With less than this share of what was asked for, the machine has no more to give, however idle it looks to us.
+const KEEPS_UP: f64 = 0.9;
+
 /// The times of one load.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -155,7 +158,9 @@ fn capacity(
         let played = sent / f64::from(options.scene.receivers * options.scene.rooms);
         probe.read(|_, _| {})?;
         server.listen();
-        if busy > BUSY || pps >= RATES.1 {
+        if busy > BUSY || played < KEEPS_UP * f64::from(pps) || pps >= RATES.1 {
+            // What it was given too much of belongs to nothing that is measured.
+            thread::sleep(PART);
             return Ok((played / busy) as u32);
         }
         pps *= 2;

@@ -133,11 +133,11 @@ fn pace(criterion: &mut Criterion) {
         let mut pacer = Pacer::new(PacerConfig::default(), start);
         let mut now = start;
         for item in 0..30 {
-            let _ = pacer.push(Priority::Video, 1200, item);
+            let _ = pacer.push(Millis(0), Priority::Video, 1200, item);
         }
         bencher.iter(|| {
             now += MS;
-            let _ = pacer.push(Priority::Video, 1200, black_box(7));
+            let _ = pacer.push(Millis(0), Priority::Video, 1200, black_box(7));
             pacer.pop(now)
         });
     });

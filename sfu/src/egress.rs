@@ -123,7 +123,7 @@ impl Egress {
             self.bytes -= run.left();
             let dropped = match priority {
                 Priority::Audio => &mut self.stats.dropped_sound,
-                Priority::Resent | Priority::Video | Priority::Probe => &mut self.stats.dropped_pictures,
+                _ => &mut self.stats.dropped_pictures,
             };
             *dropped += run.datagrams_left();
             return;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use sfu_core::cc::pacer::{Pacer, PacerConfig, Priority};
 use sfu_core::sim::clock;
+use sfu_core::units::Millis;
 
 use crate::limit::clock::thread_cpu;
 use crate::limit::rounds::{Pass, Stage};
@@ -36,7 +37,7 @@ impl Stage for Pace {
             self.now += Duration::from_millis(10);
             for seq in 0..self.run as u64 {
                 for pacer in &mut self.pacers {
-                    let _ = pacer.push(Priority::Video, PACKET + MAX_TAG + 28, [seq; 5]);
+                    let _ = pacer.push(Millis(0), Priority::Video, PACKET + MAX_TAG + 28, [seq; 5]);
                 }
             }
             for pacer in &mut self.pacers {

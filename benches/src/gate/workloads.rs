@@ -13,6 +13,7 @@ use sfu_core::rtp::rtcp::{Rtcp, packets};
 use sfu_core::rtp::vp8::Vp8Descriptor;
 use sfu_core::sim::clock;
 use sfu_core::sim::fan_out::{Arriving, FanOut};
+use sfu_core::units::Millis;
 
 /// A workload: its name, how many operations it is, and what prepares and does it.
 pub struct Workload {
@@ -122,7 +123,7 @@ fn measured_pacer(start: Instant) {
     for item in 0..PACED as u64 {
         let now = start + Duration::from_micros(item * 100);
         let (priority, size) = if item % 4 == 0 { (Priority::Audio, 120) } else { (Priority::Video, 1200) };
-        let _ = black_box(pacer.push(priority, size, item));
+        let _ = black_box(pacer.push(Millis(0), priority, size, item));
         black_box(pacer.poll_timeout());
         while let Some(entry) = pacer.pop(now) {
             black_box(entry.item);

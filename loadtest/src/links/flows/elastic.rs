@@ -49,7 +49,11 @@ impl Elastic {
     /// What the encoder is told, bit/s.
     fn rate(&self) -> u64 {
         let (least, most) = (Bitrate::kbps(RATES.0), Bitrate::kbps(RATES.1));
-        self.control.as_ref().map_or(most, |control| control.estimate().clamp(least, most)).as_bps()
+        // Paced, and slower while a queue is drained, as packets of a lesson are.
+        let paced = |control: &LinkControl| {
+            control.pace().map_or(control.estimate(), |pace| pace.rate.min(control.estimate()))
+        };
+        self.control.as_ref().map_or(most, |control| paced(control).clamp(least, most)).as_bps()
     }
 
     fn report(&mut self, now: Instant) -> Option<Outgoing> {
@@ -81,7 +85,7 @@ impl Flow for Elastic {
         let seq = self.seq;
         self.seq = seq.wrapping_add(1);
         if let Some(control) = &mut self.control {
-            control.on_sent(now, seq, bytes as usize, false);
+            control.on_sent(now, seq, bytes as usize, false, false);
         }
         Some(Outgoing { way: Way::There, bytes, body: Body::Media(seq) })
     }

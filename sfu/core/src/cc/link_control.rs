@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use super::link_estimator::{GoogCc, LinkConfig, LinkEstimator, Method};
 use super::link_monitor::{LinkMonitor, LinkState};
-use super::send_history::{PacketResult, SendHistory};
+use super::send_history::{Cluster, PacketResult, SendHistory};
 use super::sliding::Sliding;
+use super::step_prober::Probe;
 use super::twcc::FeedbackView;
 use crate::units::Bitrate;
 
@@ -29,15 +30,17 @@ pub struct Pace {
     pub burst: Duration,
 }
 
-/// How much faster than the estimate packets leave, so that a large frame does not delay those behind it.
-const PACING: (u64, u64) = (13, 10);
+/// How much faster than the estimate packets leave while the link has not shown what it carries: a burst that
+/// waits on the way shows it.
+const PACING: f64 = 1.2;
 
-/// No packet waits for the rate much longer than this: which layers a link can carry is not the pacer's to decide.
-const MAX_QUEUE: Duration = Duration::from_millis(250);
+/// A queue above this is emptied by sending less: in so long, but with no less than the rest of `MAX_DRAIN`.
+const NO_QUEUE: Duration = Duration::from_millis(20);
+const DRAINED_WITHIN: Duration = Duration::from_millis(300);
+const MAX_DRAIN: f64 = 0.4;
 
-/// What may leave at once: of the rate; and on a calm link as much as it takes in so long, most of a frame.
-const BURST: Duration = Duration::from_millis(5);
-const CALM_BURST: Duration = Duration::from_millis(20);
+/// What may leave at once, of the rate's time.
+const BURST: Duration = Duration::from_millis(10);
 
 /// See the module.
 pub struct LinkControl<E = GoogCc> {
@@ -48,6 +51,8 @@ pub struct LinkControl<E = GoogCc> {
     /// Bytes that left in the last second.
     sent: Sliding<u64, 10>,
     results: Vec<PacketResult>,
+    /// The last probe.
+    cluster: Option<Cluster>,
     estimate: Bitrate,
     /// `None` while nothing was sent for a second: then there is nothing to learn.
     next_tick: Option<Instant>,
@@ -70,6 +75,7 @@ impl<E: LinkEstimator> LinkControl<E> {
             monitor: LinkMonitor::default(),
             sent: Sliding::new(100),
             results: Vec::new(),
+            cluster: None,
             estimate: config.start,
             next_tick: None,
         }
@@ -77,11 +83,18 @@ impl<E: LinkEstimator> LinkControl<E> {
 
     /// A packet left with the transport-wide number `seq`; it takes `size` bytes on the wire.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, seq: u16, size: usize, audio: bool) {
-        let packet = self.history.on_sent(now, seq, size, audio);
+    pub fn on_sent(&mut self, now: Instant, seq: u16, size: usize, audio: bool, probe: bool) {
+        let probe = self.cluster.filter(|_| probe);
+        let packet = self.history.on_sent(now, seq, size, audio, probe);
         self.sent.add(packet.at.as_micros() as i64, u64::from(packet.size), |a, b| a + b);
         self.estimator.on_sent(&packet);
         self.next_tick.get_or_insert(now + TICK);
+    }
+
+    /// Packets that leave as a probe from now on are this one's.
+    pub fn begin_probe(&mut self, probe: &Probe) {
+        let id = self.cluster.map_or(0, |before| before.id).wrapping_add(1).max(1);
+        self.cluster = Some(Cluster { id, packets: probe.packets, bytes: probe.bytes });
     }
 
     /// The receiver says what arrived.
@@ -126,16 +139,19 @@ impl<E: LinkEstimator> LinkControl<E> {
         }
     }
 
-    /// How fast packets leave while so many bytes wait; `None` before the receiver has said anything.
-    pub fn pace(&self, queued_bytes: usize) -> Option<Pace> {
+    /// How fast packets leave; `None` before the receiver has said anything.
+    pub fn pace(&self) -> Option<Pace> {
         self.monitor.rtt()?;
-        let known = self.estimate.max(self.monitor.proven()).as_bps();
-        let sent = self.estimate.max(self.sending()).as_bps() * PACING.0 / PACING.1;
-        let waiting = queued_bytes as u64 * 8 * 1000 / MAX_QUEUE.as_millis() as u64;
-        let rate = sent.max(waiting).max(1);
-        let calm = self.state() == LinkState::Open && self.monitor.queue() < self.monitor.calm();
-        let at_once = if calm { CALM_BURST.mul_f64((known as f64 / rate as f64).min(1.0)) } else { BURST };
-        Some(Pace { rate: Bitrate::bps(rate), burst: at_once.max(BURST) })
+        if self.config.method == Method::EstimatorAlone {
+            let rate = self.estimate.as_bps() as f64 * PACING;
+            return Some(Pace { rate: Bitrate::bps(rate as u64), burst: BURST });
+        }
+        let share = if self.monitor.ceiling().is_some() { 1.0 } else { PACING };
+        let queue = self.monitor.queue().saturating_sub(NO_QUEUE);
+        let share = share - (queue.as_secs_f64() / DRAINED_WITHIN.as_secs_f64()).min(MAX_DRAIN);
+        let cap = self.monitor.drain_cap().map_or(f64::INFINITY, |cap| cap.as_bps() as f64);
+        let rate = (self.estimate.as_bps() as f64 * share).min(cap);
+        Some(Pace { rate: Bitrate::bps(rate.max(1.0) as u64), burst: BURST })
     }
 
     /// What left in the last second.
@@ -155,7 +171,7 @@ impl<E: LinkEstimator> LinkControl<E> {
         self.estimator.on_tick(since);
         self.monitor.on_tick(since, self.history.waiting(now));
         let estimate = match self.config.method {
-            Method::Monitored => self.monitor.estimate(since, self.estimator.target(), self.sending()),
+            Method::Monitored => self.monitor.estimate(since, self.estimator.target()),
             Method::EstimatorAlone => self.estimator.target(),
         };
         self.estimate = estimate.clamp(self.config.min, self.config.max);
@@ -200,7 +216,7 @@ mod tests {
             credit += bps(control) / 100;
             while credit >= 4000 {
                 credit -= 4000;
-                control.on_sent(now, seq, 500, false);
+                control.on_sent(now, seq, 500, false, false);
                 if free_at <= now + MS * 300 {
                     free_at = free_at.max(now) + MS * 20;
                     flying.push_back((free_at + MS * 50, seq));
@@ -258,17 +274,17 @@ mod tests {
     }
 
     #[test]
-    fn packets_leave_a_little_faster_than_the_link_carries_and_none_waits_for_long() {
+    fn packets_leave_as_fast_as_the_link_is_known_to_carry_and_slower_while_it_drains() {
         let start = origin();
         let mut control = LinkControl::with(LinkConfig::default(), Fixed(Bitrate::kbps(150)), start);
-        assert_eq!(control.pace(0), None, "nothing is known");
+        assert_eq!(control.pace(), None, "nothing is known");
         run(&mut control, start, 10, |_| 100_000);
-        let pace = |bytes| control.pace(bytes).unwrap();
-        assert_eq!(pace(0).rate, Bitrate::kbps(195));
-        assert_eq!(pace(10_000).rate, Bitrate::kbps(320), "10 kB in a quarter of a second");
-        assert!((15..=20).contains(&pace(0).burst.as_millis()), "the queue is calm: {:?}", pace(0));
+        let rate = |control: &LinkControl<_>| control.pace().map_or(0, |pace| pace.rate.as_bps() / 1000);
+        assert_eq!(rate(&control), 180, "a fifth more than the estimate, as nothing has shown the end of it");
         run(&mut control, start + MS * 10_000, 3, |_| 300_000);
-        assert_eq!(control.pace(0).map(|pace| pace.burst), Some(BURST), "it is not any more");
+        assert!((60..160).contains(&rate(&control)), "its queue stands: {}", rate(&control));
+        run(&mut control, start + MS * 13_000, 5, |_| 100_000);
+        assert!((180..=205).contains(&rate(&control)), "it has shown 200: {}", rate(&control));
     }
 
     #[test]
@@ -278,7 +294,7 @@ mod tests {
         run(&mut control, start, 5, |_| 100_000);
         let at = start + MS * 5000;
         for packet in 0..20 {
-            control.on_sent(at, 10_000 + packet, 100, true);
+            control.on_sent(at, 10_000 + packet, 100, true, false);
         }
         control.handle_timeout(at + MS * 500);
         assert_eq!(control.state(), LinkState::Open);
@@ -291,7 +307,7 @@ mod tests {
         let start = origin();
         let mut control = LinkControl::new(LinkConfig::default(), start);
         assert_eq!(control.poll_timeout(), None);
-        control.on_sent(start + MS, 1, 100, true);
+        control.on_sent(start + MS, 1, 100, true, false);
         let mut ticks = 0;
         while let Some(due) = control.poll_timeout() {
             control.handle_timeout(due);
@@ -320,7 +336,7 @@ mod tests {
             for seq in 0..600u16 {
                 let scale = random.below(22);
                 now += Duration::from_micros(random.below(1 << scale));
-                control.on_sent(now, seq, random.below(1400) as usize, false);
+                control.on_sent(now, seq, random.below(1400) as usize, false, false);
                 let mut statuses = [0; 200];
                 statuses.iter_mut().for_each(|byte| *byte = random.below(256) as u8);
                 // A run of packets that all arrived, or noise.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use goog_cc::network_control::{NetworkControllerConfig, NetworkControllerInterface};
 use goog_cc::transport::{
-    NetworkAvailability, PacketResult as Result, ProcessInterval, SentPacket as Sent, StreamsConfig,
-    TargetRateConstraints, TransportPacketsFeedback,
+    NetworkAvailability, PacedPacketInfo, PacketResult as Result, ProcessInterval, SentPacket as Sent,
+    StreamsConfig, TargetRateConstraints, TransportPacketsFeedback,
 };
 use goog_cc::units::{DataRate, DataSize, Timestamp};
 use goog_cc::{GoogCcConfig, GoogCcNetworkController};
@@ -61,13 +61,16 @@ impl Default for LinkConfig {
     }
 }
 
-/// Google congestion control. Its requests for probes are not followed.
+/// Google congestion control. Its requests for probes are not followed: what is worth asking is known elsewhere.
 pub struct GoogCc {
     controller: GoogCcNetworkController,
     target: Bitrate,
     /// Losses that were told when nothing had arrived: the controller takes them together with an arrival only.
     lost: Vec<Result>,
 }
+
+/// Probes below are the controller's own.
+const OWN_CLUSTERS: i32 = 1000;
 
 /// Losses that wait for an arrival; the oldest are forgotten.
 const MAX_LOST: usize = 1024;
@@ -153,6 +156,10 @@ fn sent(packet: &SentPacket) -> Sent {
         send_time: timestamp(packet.at.as_micros() as i64),
         size: DataSize::from_bytes(i64::from(packet.size)),
         audio: packet.audio,
+        pacing_info: packet.probe.map_or_else(PacedPacketInfo::default, |probe| {
+            let id = OWN_CLUSTERS + i32::from(probe.id);
+            PacedPacketInfo::new(id, i64::from(probe.packets), i64::from(probe.bytes))
+        }),
         sequence_number: packet.seq as i64,
         ..Sent::default()
     }
@@ -166,6 +173,7 @@ fn result(result: &PacketResult) -> Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cc::send_history::Cluster;
     use crate::testing::Random;
 
     const MS: Duration = Duration::from_millis(1);
@@ -183,7 +191,7 @@ mod tests {
             while credit >= 8000 {
                 credit -= 8000;
                 seq += 1;
-                let packet = SentPacket { seq, at: now, size: 1000, audio: false };
+                let packet = SentPacket { seq, at: now, size: 1000, audio: false, probe: None };
                 estimator.on_sent(&packet);
                 let wait = (free_at - micros).max(0);
                 let lost = wait > 300_000 || random.below(1000) < loss_per_mille;
@@ -242,7 +250,9 @@ mod tests {
                 for _ in 0..random.below(40) {
                     seq += 1;
                     let size = random.below(1500) as u16;
-                    let packet = SentPacket { seq, at: now, size, audio: random.below(2) == 0 };
+                    let cluster = |id| Cluster { id, packets: 6, bytes: 900 };
+                    let probe = (random.below(4) == 0).then(|| cluster(random.below(9) as u16));
+                    let packet = SentPacket { seq, at: now, size, audio: random.below(2) == 0, probe };
                     estimator.on_sent(&packet);
                     // As far from our clock as the history lets through, in any order.
                     let offset = random.below(20_000_000) as i64 - 10_000_000;

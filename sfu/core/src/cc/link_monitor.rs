@@ -1,8 +1,8 @@
 //! What an estimator of delay *changes* does not see: how long the link's queue stands, what the link has proven to
 //! carry lately, and whether it carries anything at all.
 //!
-//! - **Floor**: an estimate sinks while little is sent; below what the link has just carried without a queue it
-//!   does not go.
+//! - **Capacity**: an estimate sinks while little is sent, and does not know how much a burst has just shown. What
+//!   the link has shown ([`Capacity`]) are its floor and its ceiling.
 //! - **Guard**: a drop-tail queue that stays full looks calm. When it does for 300 ms, everything is sent slower
 //!   until it has drained.
 //! - **Outage**: nothing is acknowledged any more. What was learnt of the queue is forgotten; what the link carried
@@ -10,6 +10,7 @@
 
 use std::time::Duration;
 
+use super::capacity::Capacity;
 use super::send_history::PacketResult;
 use super::sliding::Sliding;
 use crate::units::Bitrate;
@@ -47,10 +48,6 @@ const CAP_DROPPED: f64 = 1.5;
 const PROVEN_QUEUE: Duration = Duration::from_millis(50);
 const PROVEN_LOSS: f64 = 0.08;
 
-/// How much of the proven rate, and how far above what is sent now, the floor is.
-const FLOOR_SHARE: f64 = 0.97;
-const FLOOR_ABOVE_SENT: f64 = 1.02;
-
 /// Bounds of the queue that is taken for none.
 const MIN_CALM: Duration = Duration::from_millis(30);
 const MAX_CALM: Duration = Duration::from_millis(80);
@@ -73,8 +70,8 @@ pub struct LinkMonitor {
     arrived: Sliding<u64, 20>,
     /// Lost and all packets of 2 s.
     losses: Sliding<(u32, u32), 8>,
-    /// What arrived without a queue, bit/s, of 10 s.
-    proven: Sliding<u64, 10>,
+    /// What bursts have shown.
+    capacity: Capacity,
     rtt: Option<Duration>,
     interval: Duration,
     last_feedback: Option<Duration>,
@@ -98,7 +95,7 @@ impl Default for LinkMonitor {
             calms: Sliding::new(500),
             arrived: Sliding::new(50),
             losses: Sliding::new(250),
-            proven: Sliding::new(1000),
+            capacity: Capacity::default(),
             rtt: None,
             interval: Duration::from_millis(100),
             last_feedback: None,
@@ -126,16 +123,20 @@ impl LinkMonitor {
             let way = arrival - sent_micros;
             self.base.add(arrival, way, i64::min);
             self.recent.add(arrival, way, i64::min);
+            let base = self.base.values().min().unwrap_or(way);
+            self.capacity.on_arrival(result, arrival, way - base);
             self.arrived.add(arrival, u64::from(result.sent.size), |a, b| a + b);
             newest = newest.max(Some((result.sent.at, arrival)));
         }
         let Some((sent_at, arrival)) = newest else { return };
         if std::mem::take(&mut self.outage) {
             self.forget_queue(results);
+            self.capacity.forget_queue();
         }
         let rtt = now.saturating_sub(sent_at);
         self.rtt = Some(self.rtt.map_or(rtt, |before| (before * 7 + rtt) / 8));
         self.learn(arrival);
+        self.capacity.settle(self.queue() > self.calm());
         self.guard(now);
     }
 
@@ -162,11 +163,19 @@ impl LinkMonitor {
         }
     }
 
-    /// What to reckon with, where the estimator says `target` and `sending` is sent at present.
-    pub fn estimate(&mut self, now: Duration, target: Bitrate, sending: Bitrate) -> Bitrate {
-        let (target, sending) = (target.as_bps() as f64, sending.as_bps() as f64);
+    /// What may be sent at most while a queue is drained.
+    pub fn drain_cap(&self) -> Option<Bitrate> {
+        match self.guard {
+            Guard::Draining { cap, .. } => Some(Bitrate::bps(cap as u64)),
+            Guard::Clear | Guard::Behind { .. } => None,
+        }
+    }
+
+    /// What to reckon with, where the estimator says `target`.
+    pub fn estimate(&mut self, now: Duration, target: Bitrate) -> Bitrate {
+        let target = target.as_bps() as f64;
         let capped = match self.guard {
-            Guard::Draining { cap, .. } => return Bitrate::bps(cap.min(target) as u64),
+            Guard::Draining { entry, .. } => entry,
             Guard::Behind { cap, since } => {
                 let cap = cap * CAP_GROWTH.powf((now - since.min(now)).as_secs_f64());
                 if cap > CAP_DROPPED * target {
@@ -176,9 +185,11 @@ impl LinkMonitor {
             }
             Guard::Clear => target,
         };
-        let proven = self.proven().as_bps() as f64;
-        let floor = FLOOR_SHARE * proven.min(sending * FLOOR_ABOVE_SENT);
-        Bitrate::bps(capped.max(floor) as u64)
+        // What a link has shown is more than what changes of delay hint at, unless it loses what it is sent.
+        let shown = |rate: Option<Bitrate>| rate.map(|rate| rate.as_bps() as f64);
+        let floor = shown(self.capacity.floor()).filter(|_| self.loss() < PROVEN_LOSS);
+        let ceiling = shown(self.capacity.ceiling()).unwrap_or(f64::INFINITY);
+        Bitrate::bps(capped.max(floor.unwrap_or(0.0)).min(ceiling) as u64)
     }
 
     /// The shortest time that a packet of the last 400 ms spent in queues. A burst's first packet finds it short,
@@ -204,9 +215,14 @@ impl LinkMonitor {
         Bitrate::bps(self.arrived.values().sum::<u64>() * 8)
     }
 
-    /// The most that arrived in a second of the last ten, without a queue or much loss.
-    pub fn proven(&self) -> Bitrate {
-        Bitrate::bps(self.proven.values().max().unwrap_or(0))
+    /// What the link has shown to carry at least, where it has lately.
+    pub fn proven(&self) -> Option<Bitrate> {
+        self.capacity.floor()
+    }
+
+    /// What the link has shown to be able to carry at most, where it has lately.
+    pub fn ceiling(&self) -> Option<Bitrate> {
+        self.capacity.ceiling()
     }
 
     /// The share of packets lost of the last two seconds.
@@ -236,9 +252,7 @@ impl LinkMonitor {
         let queue = self.queue();
         self.calms.add(arrival, queue.as_micros() as i64, i64::min);
         if queue < PROVEN_QUEUE && self.loss() < PROVEN_LOSS {
-            self.proven.add(arrival, self.acked().as_bps(), u64::max);
-        } else {
-            self.proven.advance(arrival);
+            self.capacity.prove(self.acked());
         }
     }
 
@@ -254,7 +268,6 @@ impl LinkMonitor {
                 let drain = queue.div_f64(DRAIN_SPEED) + self.rtt.unwrap_or_default();
                 let until = now + drain.clamp(MIN_DRAIN, MAX_DRAIN);
                 self.guard = Guard::Draining { cap: DRAIN_SHARE * entry, entry, until };
-                self.proven.clear();
             }
             Guard::Clear | Guard::Behind { .. } => {}
         }
@@ -270,6 +283,10 @@ impl LinkMonitor {
 
     fn leave(&mut self, now: Duration, entry: f64) {
         self.guard = Guard::Behind { cap: AFTER_SHARE * entry, since: now };
+        if self.capacity.ceiling().is_some() {
+            // It is known better than that.
+            self.guard = Guard::Clear;
+        }
         // A queue that still stands has to stand for a while once more.
         self.standing_since = None;
     }
@@ -306,7 +323,13 @@ mod tests {
                 let results: Vec<PacketResult> = (0..10)
                     .map(|packet| {
                         let sent_at = self.now - MS * 300 + MS * 10 * packet as u32;
-                        let sent = SentPacket { seq: self.seq + packet, at: sent_at, size, audio: false };
+                        let sent = SentPacket {
+                            seq: self.seq + packet,
+                            at: sent_at,
+                            size,
+                            audio: false,
+                            probe: None,
+                        };
                         let arrival =
                             sent_at.as_micros() as i64 + (50 + queue_ms as i64) * 1000 - 3_600_000_000;
                         PacketResult { sent, arrival: (packet >= lost).then_some(arrival) }
@@ -318,9 +341,8 @@ mod tests {
             }
         }
 
-        fn estimate(&mut self, target_kbps: u64, sending_kbps: u64) -> u64 {
-            let (target, sending) = (Bitrate::kbps(target_kbps), Bitrate::kbps(sending_kbps));
-            self.monitor.estimate(self.now, target, sending).as_bps() / 1000
+        fn estimate(&mut self, target_kbps: u64) -> u64 {
+            self.monitor.estimate(self.now, Bitrate::kbps(target_kbps)).as_bps() / 1000
         }
     }
 
@@ -341,24 +363,17 @@ mod tests {
     fn an_estimate_does_not_sink_below_what_was_just_carried() {
         let mut link = Link::new();
         link.run(30, 0, 500, 0);
-        assert_eq!(link.monitor.proven(), Bitrate::kbps(400));
-        for (target, sending, expected) in [
-            (600, 400, 600),
-            (250, 400, 388), // 0.97 of what is proven
-            (250, 300, 296), // 0.97 * 1.02 of what is sent
-            (250, 0, 250),
-        ] {
-            assert_eq!(link.estimate(target, sending), expected, "{target} {sending}");
-        }
-        link.run(120, 60, 500, 0);
-        assert_eq!(link.estimate(250, 400), 250, "with a queue, nothing is proven for ten seconds");
+        assert_eq!(link.monitor.proven(), Some(Bitrate::kbps(400)));
+        assert_eq!((link.estimate(600), link.estimate(250)), (600, 400));
+        link.run(10, 120, 250, 0);
+        assert_eq!(link.estimate(600), 200, "a queue stands: that is all there is");
     }
 
     #[test]
     fn what_arrives_under_loss_proves_nothing() {
         let mut link = Link::new();
         link.run(120, 0, 500, 1);
-        assert_eq!(link.estimate(250, 400), 250);
+        assert_eq!(link.estimate(250), 250);
     }
 
     #[test]
@@ -370,16 +385,10 @@ mod tests {
         link.run(6, 250, 250, 0);
         assert_eq!(link.monitor.state(), LinkState::Draining);
         // The queue came at once, so that little arrived in that second.
-        assert_eq!((link.estimate(300, 200), link.monitor.proven()), (105, Bitrate::ZERO), "0.7 of 150");
+        assert_eq!(link.monitor.drain_cap(), Some(Bitrate::kbps(105)), "0.7 of 150");
         link.run(5, 20, 175, 0);
-        assert_eq!(link.monitor.state(), LinkState::Open);
-        let behind = link.estimate(300, 100);
-        assert!((135..=145).contains(&behind), "0.9 of 150 and growing: {behind}");
-        link.run(40, 0, 150, 0);
-        let later = link.estimate(300, 120);
-        assert!((180..=200).contains(&later), "8 % a second: {later}");
-        link.run(80, 0, 150, 0);
-        assert_eq!(link.estimate(300, 120), 300, "the cap has gone");
+        assert_eq!((link.monitor.state(), link.monitor.drain_cap()), (LinkState::Open, None));
+        assert_eq!(link.estimate(300), 200, "what arrived while it stood");
     }
 
     #[test]
@@ -419,17 +428,17 @@ mod tests {
         link.now += MS * 8000;
         link.run(1, 10, 500, 0);
         assert_eq!((link.monitor.state(), link.monitor.queue()), (LinkState::Open, MS * 10));
-        assert!(link.monitor.proven() >= Bitrate::kbps(390));
+        assert!(link.monitor.proven().is_some());
     }
 
     #[test]
     fn feedback_from_long_ago_and_far_ahead_does_no_harm() {
         let mut monitor = LinkMonitor::default();
         for arrival in [0, i64::from(i32::MAX), -10_000_000, 5, i64::from(i32::MIN)] {
-            let sent = SentPacket { seq: 1, at: MS * 5, size: 100, audio: true };
+            let sent = SentPacket { seq: 1, at: MS * 5, size: 100, audio: true, probe: None };
             monitor.on_feedback(MS, &[PacketResult { sent, arrival: Some(arrival) }]);
             monitor.on_tick(Duration::ZERO, Some(Duration::MAX / 2));
-            let _ = (monitor.estimate(MS, Bitrate::kbps(1), Bitrate::ZERO), monitor.calm(), monitor.loss());
+            let _ = (monitor.estimate(MS, Bitrate::kbps(1)), monitor.calm(), monitor.loss());
         }
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::units::Bitrate;
+use crate::units::{Bitrate, Millis};
 
 /// Who leaves first. A lower class waits until those above are empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,7 +17,9 @@ pub enum Priority {
     Audio,
     /// Packets that a receiver missed.
     Resent,
-    /// Pictures.
+    /// Slides: they may wait while faces cannot, but not for long. See [`Pacer`].
+    Slides,
+    /// Other pictures.
     Video,
     /// Packets that only measure the link.
     Probe,
@@ -25,7 +27,7 @@ pub enum Priority {
 
 impl Priority {
     /// Every class, first to leave first.
-    pub const ALL: [Self; 4] = [Self::Audio, Self::Resent, Self::Video, Self::Probe];
+    pub const ALL: [Self; 5] = [Self::Audio, Self::Resent, Self::Slides, Self::Video, Self::Probe];
 }
 
 /// What a pacer may do.
@@ -61,7 +63,28 @@ pub struct Entry<T> {
 #[derive(Clone, Copy, Debug)]
 struct Waiting<T> {
     item: T,
-    size: u32,
+    size: u16,
+    /// When it came.
+    at: Ticks,
+}
+
+/// A time in steps of 8 ms, modulo 2^16: a packet waits in half a cache line.
+#[derive(Clone, Copy, Debug)]
+struct Ticks(u16);
+
+impl Ticks {
+    const MILLIS: i32 = 8;
+
+    #[inline]
+    fn of(at: Millis) -> Self {
+        Self((at.0 / Self::MILLIS as u32) as u16)
+    }
+
+    /// Milliseconds since an earlier moment, negative since a later one; both are within minutes.
+    #[inline]
+    fn since(self, earlier: Self) -> i32 {
+        i32::from(self.0.wrapping_sub(earlier.0) as i16) * Self::MILLIS
+    }
 }
 
 /// What became of a push.
@@ -73,6 +96,12 @@ pub enum Pushed<T> {
     /// It waits, and the oldest of its full class was dropped: late media is worth less than new media.
     Displaced(T),
 }
+
+/// A packet of slides lets packets of faces go first that came less than this behind it, milliseconds.
+const SLIDES_YIELD: i32 = 4500;
+
+/// A frame of a face that waits longer shows, milliseconds.
+const PICTURE_PATIENCE: i32 = 100;
 
 /// The queue in front of one link. See the module.
 ///
@@ -123,6 +152,11 @@ impl<T> Pacer<T> {
         self.brim = nanobits(rate, self.burst);
     }
 
+    /// How fast the bucket drains.
+    pub fn rate(&self) -> Bitrate {
+        self.rate
+    }
+
     /// Changes how much of the rate's time may leave at once.
     pub fn set_burst(&mut self, burst: Duration) {
         self.burst = burst;
@@ -131,15 +165,15 @@ impl<T> Pacer<T> {
 
     /// Queues a packet behind those of its class.
     #[inline]
-    pub fn push(&mut self, priority: Priority, size: usize, item: T) -> Pushed<T> {
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
+    pub fn push(&mut self, at: Millis, priority: Priority, size: usize, item: T) -> Pushed<T> {
+        let size = u16::try_from(size).unwrap_or(u16::MAX);
         let class = &mut self.classes[priority as usize];
         let oldest = if class.len() >= usize::from(self.class_limit) { class.pop_front() } else { None };
-        class.push_back(Waiting { item, size });
+        class.push_back(Waiting { item, size, at: Ticks::of(at) });
         self.occupied |= 1 << priority as u8;
-        self.queued_bytes += size;
+        self.queued_bytes += u32::from(size);
         let Some(oldest) = oldest else { return Pushed::Queued };
-        self.queued_bytes -= oldest.size;
+        self.queued_bytes -= u32::from(oldest.size);
         self.displaced[priority as usize] += 1;
         Pushed::Displaced(oldest.item)
     }
@@ -180,8 +214,29 @@ impl<T> Pacer<T> {
     /// The first of those that wait, and the index of its class.
     #[inline]
     fn first(&self) -> Option<(usize, &Waiting<T>)> {
+        const SLIDES: usize = Priority::Slides as usize;
+        const FACES: usize = Priority::Video as usize;
         let index = self.occupied.trailing_zeros() as usize;
-        Some((index, self.classes.get(index)?.front()?))
+        let first = self.classes.get(index)?.front()?;
+        // A page of slides is large and may take seconds; in that time a face would freeze for it.
+        if index == SLIDES
+            && let Some(picture) = self.classes[FACES].front()
+            && picture.at.since(first.at) < SLIDES_YIELD
+        {
+            return Some((FACES, picture));
+        }
+        Some((index, first))
+    }
+
+    /// How long pictures wait beyond what they may.
+    pub fn overdue(&self, now: Millis) -> Duration {
+        let now = Ticks::of(now);
+        let overdue = |class: Priority, patience: i32| {
+            let waited = |first: &Waiting<T>| (now.since(first.at) - patience).max(0);
+            self.classes[class as usize].front().map_or(0, waited)
+        };
+        let slides = overdue(Priority::Slides, PICTURE_PATIENCE + SLIDES_YIELD);
+        Duration::from_millis(slides.max(overdue(Priority::Video, PICTURE_PATIENCE)) as u64)
     }
 
     /// What the bucket holds, if a packet of that class may leave.
@@ -197,7 +252,7 @@ impl<T> Pacer<T> {
             class.retain(|waiting| {
                 let kept = keep(&waiting.item);
                 if !kept {
-                    self.queued_bytes -= waiting.size;
+                    self.queued_bytes -= u32::from(waiting.size);
                 }
                 kept
             });
@@ -227,6 +282,11 @@ impl<T> Pacer<T> {
     /// Packets that wait.
     pub fn len(&self) -> usize {
         self.classes.iter().map(VecDeque::len).sum()
+    }
+
+    /// Packets of a class that wait.
+    pub fn len_of(&self, priority: Priority) -> usize {
+        self.classes[priority as usize].len()
     }
 
     /// Whether nothing waits.
@@ -319,7 +379,7 @@ mod tests {
             (Priority::Audio, 5),
         ];
         for (priority, item) in pushes {
-            assert_eq!(pacer.push(priority, 100, item), Pushed::Queued);
+            assert_eq!(pacer.push(Millis(0), priority, 100, item), Pushed::Queued);
         }
         assert_eq!((pacer.len(), pacer.queued_bytes()), (6, 600));
         assert_eq!(drain(&mut pacer, now), [3, 5, 2, 1, 4, 0]);
@@ -331,7 +391,7 @@ mod tests {
         let now = origin();
         let mut pacer = Pacer::new(PacerConfig::default(), now);
         for item in 0..16 {
-            let _ = pacer.push(Priority::Video, 1200, item);
+            let _ = pacer.push(Millis(0), Priority::Video, 1200, item);
         }
         assert_eq!(drain(&mut pacer, now).len(), 16);
     }
@@ -341,7 +401,7 @@ mod tests {
         let now = origin();
         let mut pacer = thin(now);
         for item in 0..4 {
-            let _ = pacer.push(Priority::Video, 625, item);
+            let _ = pacer.push(Millis(0), Priority::Video, 625, item);
         }
         // 5 ms and one packet, then one each 5 ms.
         assert_eq!(drain(&mut pacer, now), [0, 1]);
@@ -355,10 +415,10 @@ mod tests {
     fn audio_never_waits_and_video_pays_for_it() {
         let now = origin();
         let mut pacer = thin(now);
-        let _ = pacer.push(Priority::Video, 10_000, 0);
-        let _ = pacer.push(Priority::Video, 1, 1);
+        let _ = pacer.push(Millis(0), Priority::Video, 10_000, 0);
+        let _ = pacer.push(Millis(0), Priority::Video, 1, 1);
         assert_eq!(drain(&mut pacer, now), [0]);
-        let _ = pacer.push(Priority::Audio, 125, 2);
+        let _ = pacer.push(Millis(0), Priority::Audio, 125, 2);
         assert!(pacer.poll_timeout().is_some_and(|at| at <= now + MILLI));
         assert_eq!(drain(&mut pacer, now + MILLI), [2]);
         // 10125 bytes take 81 ms, of which 5 may be left.
@@ -372,10 +432,10 @@ mod tests {
         let now = origin();
         let mut pacer = thin(now);
         for _ in 0..1000 {
-            let _ = pacer.push(Priority::Audio, 1000, 0);
+            let _ = pacer.push(Millis(0), Priority::Audio, 1000, 0);
             assert!(pacer.pop(now).is_some());
         }
-        let _ = pacer.push(Priority::Video, 1000, 1);
+        let _ = pacer.push(Millis(0), Priority::Video, 1000, 1);
         assert_eq!(pacer.poll_timeout(), Some(now + 995 * MILLI));
         // The same holds for bits from a time when the rate was higher.
         pacer.set_rate(now, Bitrate::kbps(10));
@@ -387,9 +447,9 @@ mod tests {
         let now = origin();
         let mut pacer = thin(now);
         pacer.set_rate(now, Bitrate::ZERO);
-        let _ = pacer.push(Priority::Video, 100, 1);
+        let _ = pacer.push(Millis(0), Priority::Video, 100, 1);
         assert_eq!((pacer.peek(now), pacer.poll_timeout()), (None, None));
-        let _ = pacer.push(Priority::Audio, 100, 2);
+        let _ = pacer.push(Millis(0), Priority::Audio, 100, 2);
         assert_eq!(drain(&mut pacer, now + Duration::from_secs(9)), [2]);
         pacer.set_rate(now + Duration::from_secs(9), Bitrate::kbps(1000));
         assert_eq!(drain(&mut pacer, now + Duration::from_secs(10)), [1]);
@@ -400,10 +460,14 @@ mod tests {
         let now = origin();
         let mut pacer = thin(now);
         for item in 0..4 {
-            assert_eq!(pacer.push(Priority::Video, 100, item), Pushed::Queued);
+            assert_eq!(pacer.push(Millis(0), Priority::Video, 100, item), Pushed::Queued);
         }
-        assert_eq!(pacer.push(Priority::Video, 50, 4), Pushed::Displaced(0));
-        assert_eq!(pacer.push(Priority::Audio, 10, 5), Pushed::Queued, "each class has its own limit");
+        assert_eq!(pacer.push(Millis(0), Priority::Video, 50, 4), Pushed::Displaced(0));
+        assert_eq!(
+            pacer.push(Millis(0), Priority::Audio, 10, 5),
+            Pushed::Queued,
+            "each class has its own limit"
+        );
         assert_eq!((pacer.len(), pacer.queued_bytes()), (5, 360));
         assert_eq!((pacer.displaced(Priority::Video), pacer.displaced(Priority::Audio)), (1, 0));
     }
@@ -413,11 +477,37 @@ mod tests {
         let now = origin();
         let mut pacer = thin(now);
         for (priority, item) in [(Priority::Audio, 1), (Priority::Video, 2), (Priority::Video, 3)] {
-            let _ = pacer.push(priority, 100, item);
+            let _ = pacer.push(Millis(0), priority, 100, item);
         }
         pacer.retain(|&item| item == 3);
         assert_eq!((pacer.len(), pacer.queued_bytes()), (1, 100));
         assert_eq!(drain(&mut pacer, now), [3]);
+    }
+
+    #[test]
+    fn slides_leave_before_faces_only_once_they_have_waited_for_long() {
+        // Counting wraps in between.
+        let (now, at) = (origin(), Millis(u32::MAX - 103));
+        let later = |ms: i32| Millis(at.0.wrapping_add(ms as u32));
+        let mut pacer = thin(now);
+        let _ = pacer.push(at, Priority::Slides, 100, 1);
+        let _ = pacer.push(later(SLIDES_YIELD - 8), Priority::Video, 100, 2);
+        let _ = pacer.push(later(SLIDES_YIELD + 8), Priority::Video, 100, 3);
+        assert_eq!(drain(&mut pacer, now), [2, 1, 3]);
+    }
+
+    #[test]
+    fn says_how_long_pictures_wait_beyond_what_they_may() {
+        let mut pacer = thin(origin());
+        let _ = pacer.push(Millis(8), Priority::Slides, 100, 1);
+        let overdue = |pacer: &Pacer<u32>, ms: i32| pacer.overdue(Millis(8 + ms as u32)).as_millis();
+        assert_eq!(
+            (overdue(&pacer, SLIDES_YIELD), overdue(&pacer, SLIDES_YIELD + 250)),
+            (0, 144),
+            "in steps of 8 ms"
+        );
+        let _ = pacer.push(Millis(8), Priority::Video, 100, 2);
+        assert_eq!(overdue(&pacer, 350), 244);
     }
 
     #[test]
@@ -433,7 +523,7 @@ mod tests {
             for _ in 0..2000 {
                 now += Duration::from_micros(random.below(4000));
                 for item in 0..random.below(3) {
-                    let _ = pacer.push(Priority::Video, 100 + random.below(1100) as usize, item);
+                    let _ = pacer.push(Millis(0), Priority::Video, 100 + random.below(1100) as usize, item);
                 }
                 while pacer.poll_timeout().is_some_and(|due| due <= now) {
                     sent += pacer.pop(now).expect("what is due leaves").size;

@@ -19,6 +19,19 @@ pub struct SentPacket {
     pub size: u16,
     /// Whether it is sound.
     pub audio: bool,
+    /// The probe that it is a part of, where it is.
+    pub probe: Option<Cluster>,
+}
+
+/// A probe as its packets carry it: they are judged together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Counts them, from 1 on.
+    pub id: u16,
+    /// What it was to be at least, for anything to follow from it.
+    pub packets: u16,
+    /// The same in bytes on the wire.
+    pub bytes: u32,
 }
 
 /// What is newly known of a packet.
@@ -42,6 +55,8 @@ pub struct SendHistory {
     /// One behind the highest packet that feedback spoke of.
     reported: u64,
     clock: Option<RemoteClock>,
+    /// The last probes, at `id % len`.
+    clusters: [Option<Cluster>; 4],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +65,8 @@ struct Slot {
     size: u16,
     audio: bool,
     state: State,
+    /// The probe that it is a part of; 0: of none.
+    cluster: u16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +97,7 @@ pub struct ClockJumped;
 impl SendHistory {
     /// An empty history.
     pub fn new(now: Instant) -> Self {
-        let empty = Slot { at_micros: 0, size: 0, audio: false, state: State::Empty };
+        let empty = Slot { at_micros: 0, size: 0, audio: false, state: State::Empty, cluster: 0 };
         Self {
             epoch: now,
             slots: Box::new([empty; WINDOW as usize]),
@@ -88,12 +105,20 @@ impl SendHistory {
             end: 0,
             reported: 0,
             clock: None,
+            clusters: [None; 4],
         }
     }
 
     /// The packet with the transport-wide number `seq` left. Numbers ascend by one, or skip some.
     #[inline]
-    pub fn on_sent(&mut self, now: Instant, seq: u16, size: usize, audio: bool) -> SentPacket {
+    pub fn on_sent(
+        &mut self,
+        now: Instant,
+        seq: u16,
+        size: usize,
+        audio: bool,
+        probe: Option<Cluster>,
+    ) -> SentPacket {
         let at_micros = now.saturating_duration_since(self.epoch).as_micros() as u64;
         if self.begin == self.end {
             // One cycle up, so that there are numbers before it.
@@ -102,10 +127,14 @@ impl SendHistory {
         }
         let seq = self.end + u64::from(seq.wrapping_sub(self.end as u16));
         for skipped in self.end.max((seq + 1).saturating_sub(WINDOW))..seq {
-            self.slots[place(skipped)] = Slot { at_micros, size: 0, audio, state: State::Empty };
+            self.slots[place(skipped)] = Slot { at_micros, size: 0, audio, state: State::Empty, cluster: 0 };
         }
+        if let Some(cluster) = probe {
+            self.clusters[usize::from(cluster.id) % 4] = Some(cluster);
+        }
+        let cluster = probe.map_or(0, |cluster| cluster.id);
         let size = u16::try_from(size).unwrap_or(u16::MAX);
-        self.slots[place(seq)] = Slot { at_micros, size, audio, state: State::Flying };
+        self.slots[place(seq)] = Slot { at_micros, size, audio, state: State::Flying, cluster };
         self.end = seq + 1;
         self.begin = self.begin.max(self.end.saturating_sub(WINDOW));
         self.sent(seq)
@@ -165,8 +194,9 @@ impl SendHistory {
     }
 
     fn sent(&self, seq: u64) -> SentPacket {
-        let Slot { at_micros, size, audio, .. } = self.slots[place(seq)];
-        SentPacket { seq, at: Duration::from_micros(at_micros), size, audio }
+        let Slot { at_micros, size, audio, cluster, .. } = self.slots[place(seq)];
+        let probe = self.clusters[usize::from(cluster) % 4].filter(|known| known.id == cluster);
+        SentPacket { seq, at: Duration::from_micros(at_micros), size, audio, probe }
     }
 
     /// The receiver's clock without its restarts, near to ours at first; and whether it has jumped.
@@ -211,7 +241,7 @@ mod tests {
         }
 
         fn send(&mut self, at_ms: u32, seq: u16) {
-            self.history.on_sent(self.start + MS * at_ms, seq, 100, false);
+            self.history.on_sent(self.start + MS * at_ms, seq, 100, false, None);
         }
 
         fn arrive(&mut self, at_ms: u32, seq: u16) {

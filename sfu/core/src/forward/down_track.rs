@@ -247,6 +247,42 @@ impl DownTrack {
         self.log.as_ref()?.departure(seq)
     }
 
+    /// What left last, where packets of padding can follow it: among the retransmissions, whose numbers nobody
+    /// misses.
+    pub fn padded(&self) -> Option<Departure> {
+        self.log.as_ref().filter(|_| self.cold.params.rtx_ssrc.is_some())?.newest()
+    }
+
+    /// Exact length of a packet that [`pad`](Self::pad) writes.
+    pub fn padding_len(&self, facts: &PacketFacts, padding: u8) -> usize {
+        self.headers.len(facts, self.names_mid) + usize::from(padding)
+    }
+
+    /// Writes a packet of nothing but `padding` bytes (RFC 3550 §5.1), 1..=255.
+    pub fn pad(
+        &mut self,
+        moment: &mut Moment<'_>,
+        facts: &PacketFacts,
+        offsets: Offsets,
+        padding: u8,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let (ssrc, pt) = self.rtx(facts.codec)?;
+        if self.padding_len(facts, padding) > out.len() {
+            return None;
+        }
+        let stamps = self.stamps(moment);
+        let header = header(ssrc, pt, self.cold.rtx_seq, facts, offsets);
+        self.cold.rtx_seq += 1;
+        let bare = PacketFacts { vp8: None, ..*facts };
+        let len = self.write(&header, &bare, stamps, None, offsets, &[], out)?;
+        let end = len + usize::from(padding);
+        out[len..end].fill(0);
+        out[end - 1] = padding;
+        out[0] |= PADDING_BIT;
+        Some(end)
+    }
+
     /// Exact length of a packet that [`depart_again`](Self::depart_again) writes.
     pub fn resent_len(&self, departure: &Departure, facts: &PacketFacts, payload_len: usize) -> usize {
         match self.rtx(facts.codec) {
@@ -392,6 +428,9 @@ impl DownTrack {
         Some(at + payload.len())
     }
 }
+
+/// The bit of the first byte that announces padding (RFC 3550 §5.1).
+const PADDING_BIT: u8 = 0x20;
 
 /// The original's sequence number in front of a retransmitted payload (RFC 4588 §4).
 const OSN_LEN: usize = 2;

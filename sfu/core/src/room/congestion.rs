@@ -3,12 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::link::Link;
+use super::link::{Link, Queued};
 use super::participant::Participant;
 use super::room::{ParticipantKey, Room};
 use super::subscription::DownKey;
 use crate::cc::link_control::{LinkControl, Pace};
+use crate::cc::link_estimator::Method;
 use crate::cc::link_monitor::LinkState;
+use crate::cc::pacer::Priority;
 use crate::cc::twcc::FeedbackView;
 use crate::rtp::params::Extension;
 use crate::rtp::rtcp::TransportFeedback;
@@ -24,6 +26,9 @@ impl Room {
         let Some(config) = self.config.link else { return };
         let link = &mut self.participants[subscription.to].link;
         link.control.get_or_insert_with(|| Box::new(LinkControl::new(config, now)));
+        if config.method == Method::Monitored {
+            link.lesson.get_or_insert_default();
+        }
     }
 
     /// A receiver says what arrived.
@@ -40,6 +45,8 @@ impl Room {
         };
         control.on_feedback(now, &feedback);
         link.follow(now);
+        self.allocate_in_turn(now, from);
+        self.probe(now, from);
     }
 
     /// Lets the controls' time pass, once that is due.
@@ -49,6 +56,13 @@ impl Room {
         }
         let links = self.participants.values_mut().map(|participant| &mut participant.link);
         self.links_due = links.filter_map(|link| link.tick(now)).min();
+        // Of an outage no feedback tells.
+        let silent =
+            |link: &Link| link.control.as_ref().is_some_and(|control| control.state() == LinkState::Outage);
+        let silent = self.participants.iter().filter(|(_, participant)| silent(&participant.link));
+        for key in silent.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.allocate_in_turn(now, key);
+        }
     }
 
     /// What is known of the link to a participant, where it is controlled.
@@ -61,6 +75,7 @@ impl Room {
             acked: monitor.acked(),
             queue: monitor.queue(),
             loss: monitor.loss(),
+            shown: monitor.ceiling(),
             state: monitor.state(),
         })
     }
@@ -79,6 +94,8 @@ pub struct LinkFigures {
     pub queue: Duration,
     /// The share of packets lost of the last two seconds.
     pub loss: f64,
+    /// What bursts have shown it to carry lately.
+    pub shown: Option<Bitrate>,
     /// Where it stands.
     pub state: LinkState,
 }
@@ -95,10 +112,15 @@ impl Link {
     }
 
     /// The pacer follows the estimate, once there is more than a guess.
-    fn follow(&mut self, now: Instant) {
-        let pace = self.control.as_ref().and_then(|control| control.pace(self.pacer.queued_bytes()));
-        if let Some(Pace { rate, burst }) = pace {
-            self.pacer.set_rate(now, rate);
+    pub(super) fn follow(&mut self, now: Instant) {
+        let has_left = self.pacer.len_of(Priority::Probe) == 0;
+        if self.probing.take_if(|probing| has_left || now >= probing.until).is_some() {
+            // What did not leave in time measures nothing any more.
+            self.pacer.retain(|item| !matches!(item, Queued::Own { packet, .. } if packet.padding_len() > 0));
+        }
+        if let Some(Pace { rate, burst }) = self.control.as_ref().and_then(|control| control.pace()) {
+            let probing = self.probing.map_or(Bitrate::ZERO, |probing| probing.rate);
+            self.pacer.set_rate(now, rate.max(probing));
             self.pacer.set_burst(burst);
         }
     }

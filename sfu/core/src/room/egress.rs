@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use slotmap::SlotMap;
 
-use super::link::{Queued, Turn, WIRE_OVERHEAD};
+use super::link::{Own, Queued, Turn, WIRE_OVERHEAD};
 use super::room::{ParticipantKey, Published, Room, TrackKey};
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::{Entry, Priority};
@@ -128,8 +128,8 @@ impl Room {
                 Queued::Media { down, stream, seq } => {
                     write_media(&self.tracks, &mut self.downs, &mut moment, (down, stream, seq), out)
                 }
-                Queued::Again { down, seq } => {
-                    write_again(&self.tracks, &mut self.downs, &mut moment, (down, seq), out)
+                Queued::Own { down, packet } => {
+                    write_own(&self.tracks, &mut self.downs, &mut moment, (down, packet), out)
                 }
             };
             let len = match written {
@@ -143,7 +143,8 @@ impl Room {
             if let Some(due) = link.departed(now, len, priority) {
                 self.links_due = Some(self.links_due.map_or(due, |earlier| earlier.min(due)));
             }
-            self.stats.resent_out += u64::from(matches!(item, Queued::Again { .. }));
+            self.stats.resent_out +=
+                u64::from(matches!(item, Queued::Own { packet, .. } if packet.padding_len() == 0));
             self.stats.packets_out += 1;
             self.stats.bytes_out += len as u64;
             return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len, more });
@@ -187,15 +188,19 @@ fn write_media(
     down.depart(moment, stream, packet, out).ok_or(NotWritten::Unsendable)
 }
 
-fn write_again(
+fn write_own(
     tracks: &SlotMap<TrackKey, Published>,
     downs: &mut SlotMap<DownKey, Subscription>,
     moment: &mut Moment<'_>,
-    (key, seq): (DownKey, u64),
+    (key, own): (DownKey, Own),
     out: &mut [u8],
 ) -> Result<usize, NotWritten> {
     let Subscription { down, track, .. } = downs.get_mut(key).ok_or(NotWritten::Unsubscribed)?;
-    let departure = down.departure(seq).ok_or(NotWritten::Stale)?;
+    let departure = down.departure(own.seq()).ok_or(NotWritten::Stale)?;
     let packet = tracks[*track].up.packet(departure.stream, departure.source_seq).ok_or(NotWritten::Stale)?;
-    down.depart_again(moment, &departure, packet, out).ok_or(NotWritten::Stale)
+    let written = match own.padding_len() {
+        0 => down.depart_again(moment, &departure, packet, out),
+        padding => down.pad(moment, packet.0, departure.offsets, padding, out),
+    };
+    written.ok_or(NotWritten::Stale)
 }

@@ -13,7 +13,8 @@ use crate::forward::selector::NotMeant;
 use crate::track::StreamKey;
 use crate::track::encoding::Arrival;
 use crate::track::packet_cache::PacketFacts;
-use crate::units::MediaKind;
+use crate::track::up_track::UpTrack;
+use crate::units::{MediaKind, Source};
 
 impl Room {
     /// Offers a packet to everybody who receives its track.
@@ -23,7 +24,7 @@ impl Room {
             self.aim(now, track);
         }
         let mut awaited = 0;
-        let priority = priority(arrival);
+        let priority = priority(&self.tracks[track].up);
         for index in 0..self.tracks[track].subscribers.len() {
             let published = &self.tracks[track];
             let key = published.subscribers[index];
@@ -95,9 +96,9 @@ impl Room {
     }
 
     fn queue_media(&mut self, now: Instant, key: DownKey, arrival: &Arrival) {
-        let Subscription { down, to, .. } = &self.downs[key];
+        let Subscription { down, to, track, .. } = &self.downs[key];
         let (to, size) = (*to, down.packet_len(&arrival.facts, arrival.payload_len));
-        self.queue(now, to, priority(arrival), size, name(key, arrival));
+        self.queue(now, to, priority(&self.tracks[*track].up), size, name(key, arrival));
     }
 
     /// Puts a name into a participant's queue.
@@ -110,7 +111,7 @@ impl Room {
         item: Queued,
     ) {
         let link = &mut self.participants[to].link;
-        let pushed = link.pacer.push(priority, size + WIRE_OVERHEAD, item);
+        let pushed = link.pacer.push(self.clock.at(now).millis, priority, size + WIRE_OVERHEAD, item);
         match link.turn {
             Turn::Ready => {}
             Turn::Idle => {
@@ -151,17 +152,20 @@ impl Room {
                 self.stats.dropped_undecodable += u64::from(!kept);
                 kept
             }
-            Queued::Media { .. } | Queued::Again { .. } => true,
+            Queued::Media { .. } | Queued::Own { .. } => true,
         });
         let track = *track;
         self.settle_layers(now, track);
     }
 }
 
-fn priority(arrival: &Arrival) -> Priority {
-    match arrival.facts.codec.kind() {
-        MediaKind::Audio => Priority::Audio,
-        MediaKind::Video => Priority::Video,
+/// How urgent a track's packets are.
+#[inline]
+fn priority(up: &UpTrack) -> Priority {
+    match (up.kind(), up.source()) {
+        (MediaKind::Audio, _) => Priority::Audio,
+        (MediaKind::Video, Source::Screen) => Priority::Slides,
+        (MediaKind::Video, _) => Priority::Video,
     }
 }
 

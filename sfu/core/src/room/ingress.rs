@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use super::link::Queued;
+use super::link::{Own, Queued};
 use super::participant::Route;
 use super::room::{ParticipantKey, Room, RoomEvent};
 use super::subscription::{DownKey, Subscription};
@@ -207,7 +207,7 @@ impl Room {
                 continue;
             };
             let size = down.resent_len(&departure, facts, payload.len());
-            let item = Queued::Again { down: key, seq: departure.seq };
+            let item = Queued::Own { down: key, packet: Own::again(departure.seq) };
             self.queue(now, from, Priority::Resent, size, item);
         }
     }

@@ -12,6 +12,7 @@ use crate::cc::lesson_allocator::{EncodingInput, wished_layer};
 use crate::forward::selector::Target;
 use crate::rtp::params::MAX_ENCODINGS;
 use crate::track::up_track::UpTrack;
+use crate::units::{MediaKind, Source};
 
 impl Room {
     /// Decides anew which layer of a track each of its receivers gets, and asks the publisher for what they wait
@@ -22,18 +23,27 @@ impl Room {
         streams::judge(now, &self.tracks[key], &mut self.downs, &mut self.events);
     }
 
-    /// Decides anew which layer of a track each of its receivers is to get.
+    /// Decides anew which layer of a track each of its receivers is to get. Where a link is controlled, that
+    /// depends on all that it carries.
     pub(super) fn aim(&mut self, now: Instant, key: TrackKey) {
         let Published { up, subscribers, .. } = &self.tracks[key];
         let encodings = inputs(now, up);
+        let mut controlled = Vec::new();
         for &down in subscribers {
-            let Subscription { down, wish, .. } = &mut self.downs[down];
+            let Subscription { down, wish, to, .. } = &mut self.downs[down];
+            if up.kind() == MediaKind::Video && self.participants[*to].link.lesson.is_some() {
+                controlled.push(*to);
+                continue;
+            }
             let selector = down.selector_mut();
             selector.set_paused(up.muted() || wish.paused);
             // While nothing is sent, what was last right is as good as anything.
             if let Some(layer) = wished_layer(wish, &encodings) {
                 selector.aim(Target { encoding: layer.encoding, max_tid: layer.max_tid });
             }
+        }
+        for to in controlled {
+            self.allocate(now, to);
         }
     }
 
@@ -55,12 +65,13 @@ impl Room {
     }
 }
 
-fn inputs(now: Instant, up: &UpTrack) -> ArrayVec<EncodingInput, MAX_ENCODINGS> {
+pub(super) fn inputs(now: Instant, up: &UpTrack) -> ArrayVec<EncodingInput, MAX_ENCODINGS> {
+    let bursts = up.source() == Source::Screen;
     let input = up.encodings().iter().map(|encoding| EncodingInput {
         active: encoding.active(now),
         size: encoding.size(),
         fps: encoding.fps(),
-        ..EncodingInput::default()
+        rates: encoding.rates(bursts),
     });
     input.collect()
 }

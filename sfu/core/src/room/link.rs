@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::budget::Lesson;
+use super::probing::Probing;
 use super::subscription::DownKey;
 use crate::cc::link_control::LinkControl;
 use crate::cc::pacer::{Pacer, PacerConfig, Priority};
@@ -16,8 +18,35 @@ use crate::units::Millis;
 pub(super) enum Queued {
     /// A packet of the source.
     Media { down: DownKey, stream: StreamKey, seq: u64 },
-    /// A packet that left before, by its output number.
-    Again { down: DownKey, seq: u64 },
+    /// A packet of our own.
+    Own { down: DownKey, packet: Own },
+}
+
+/// One that left before, by its output number; or so much padding with its time, as a part of a probe. In one word:
+/// a name is three, and half a cache line with what else the queue knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Own(u64);
+
+impl Own {
+    const SEQ_BITS: u32 = 56;
+
+    pub(super) fn again(seq: u64) -> Self {
+        Self(seq & ((1 << Self::SEQ_BITS) - 1))
+    }
+
+    /// 1..=255 bytes of padding.
+    pub(super) fn padding(seq: u64, len: u8) -> Self {
+        Self(Self::again(seq).0 | u64::from(len) << Self::SEQ_BITS)
+    }
+
+    pub(super) fn seq(self) -> u64 {
+        Self::again(self.0).0
+    }
+
+    /// 0: it is a packet that left before.
+    pub(super) fn padding_len(self) -> u8 {
+        (self.0 >> Self::SEQ_BITS) as u8
+    }
 }
 
 /// Where the room looks for a link's next packet.
@@ -45,6 +74,10 @@ pub(super) struct Link {
     /// What it carries; `None` while nothing is sent that counts transport-wide.
     pub(super) control: Option<Box<LinkControl>>,
     pub(super) pacer: Pacer<Queued>,
+    /// What it carries of what its receiver wishes, where it is controlled.
+    pub(super) lesson: Option<Box<Lesson>>,
+    /// The probe that is leaving.
+    pub(super) probing: Option<Probing>,
     /// The last round trip measured.
     pub(super) rtt: Option<Duration>,
 }
@@ -56,6 +89,8 @@ impl Link {
             turn: Turn::Idle,
             rtt: None,
             control: None,
+            lesson: None,
+            probing: None,
             transport_seq: 0,
             recorded: 0,
         }
@@ -76,10 +111,16 @@ impl Link {
         }
         self.recorded = self.transport_seq;
         let control = self.control.as_mut()?;
-        let audio = priority == Priority::Audio;
         let slept = control.poll_timeout().is_none();
-        control.on_sent(now, self.transport_seq.wrapping_sub(1), len + WIRE_OVERHEAD, audio);
-        control.poll_timeout().filter(|_| slept)
+        let audio = priority == Priority::Audio;
+        // What leaves among a probe's packets belongs to it: all of it met the link at that rate.
+        let probe = priority == Priority::Probe || self.pacer.len_of(Priority::Probe) > 0;
+        control.on_sent(now, self.transport_seq.wrapping_sub(1), len + WIRE_OVERHEAD, audio, probe);
+        let due = control.poll_timeout().filter(|_| slept);
+        if priority == Priority::Probe && self.pacer.len_of(Priority::Probe) == 0 {
+            self.follow(now);
+        }
+        due
     }
 }
 

@@ -9,6 +9,7 @@
 //! Contract: mutate (`handle_*`, membership), drain [`Room::poll_packet`] and [`Room::poll_event`] until `None`,
 //! then sleep until [`Room::poll_timeout`].
 
+mod budget;
 mod congestion;
 mod egress;
 mod fan_out;
@@ -18,6 +19,7 @@ mod ingress;
 mod layers;
 mod link;
 mod participant;
+mod probing;
 mod quality;
 mod reports;
 #[expect(clippy::module_inception, reason = "the primary type's file is named like it")]

@@ -361,7 +361,8 @@ impl Room {
         let muted = self.tracks[key].up.muted();
         let ssrcs = ssrcs(&params);
         let down = DownTrack::new(params, muted || wish.paused);
-        let down = self.downs.insert(Subscription { down, to, track: key, id, wish, told_paused });
+        let starved = false;
+        let down = self.downs.insert(Subscription { down, to, track: key, id, wish, starved, told_paused });
         let participant = &mut self.participants[to];
         participant.subscriptions.push(down);
         participant.sent.extend(ssrcs.map(|ssrc| (ssrc, down)));

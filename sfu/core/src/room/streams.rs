@@ -1,5 +1,5 @@
 //! Whether pictures flow to their receivers, as these are told: not while they want none, nor while the publisher
-//! sends none. Of a muted track they know already, and sound may be silent.
+//! sends none or their link has nothing left for them. Of a muted track they know already, and sound may be silent.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -23,8 +23,8 @@ pub(super) fn judge(
     }
     let stopped = up.has_stopped(now);
     for &key in subscribers {
-        let Subscription { to, wish, told_paused, .. } = &mut downs[key];
-        let paused = wish.paused || stopped;
+        let Subscription { to, wish, starved, told_paused, .. } = &mut downs[key];
+        let paused = wish.paused || stopped || *starved;
         if std::mem::replace(told_paused, paused) != paused {
             events.push_back(RoomEvent::StreamState { participant: *to, track: up.id(), paused });
         }

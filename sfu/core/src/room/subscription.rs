@@ -20,6 +20,8 @@ pub(super) struct Subscription {
     pub(super) id: TrackId,
     /// How the receiver wants it.
     pub(super) wish: Wish,
+    /// Whether its link has nothing left for it.
+    pub(super) starved: bool,
     /// Whether the receiver was told that nothing flows.
     pub(super) told_paused: bool,
 }

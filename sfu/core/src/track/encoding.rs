@@ -216,6 +216,12 @@ impl Encoding {
         self.activity.fps()
     }
 
+    /// What each of its temporal layers alone takes; all zero until a second was counted. `bursts`: by the
+    /// mean of half a minute, see [`Activity::rates`].
+    pub fn rates(&self, bursts: bool) -> [Bitrate; TEMPORAL_LAYERS] {
+        self.activity.rates(bursts)
+    }
+
     /// A frame of another encoding of the source began.
     pub(super) fn on_frame_of_another(&mut self) {
         self.activity.on_frame_of_another();
@@ -306,9 +312,10 @@ impl Encoding {
         payload: &[u8],
         values: &Values<'_>,
     ) -> Result<Arrival, ReceiveError> {
-        self.rate.on_packet(now, packet.bytes().len() + WIRE_OVERHEAD);
-        self.activity.on_packet(now);
         let facts = facts(now, codec.codec, seq, packet, payload, values);
+        let (tid, wire_len) = (temporal_layer(&facts), packet.bytes().len() + WIRE_OVERHEAD);
+        self.rate.on_packet(now, wire_len);
+        self.activity.on_packet(now, tid, wire_len);
         let size = match self.kind {
             MediaKind::Audio => CacheSize::AUDIO,
             MediaKind::Video => CacheSize::VIDEO,
@@ -333,7 +340,7 @@ impl Encoding {
             self.key_frame.on_key_frame();
         }
         if let Some(vp8) = facts.vp8.filter(Vp8Descriptor::frame_start) {
-            self.activity.on_frame(now, vp8.temporal.map_or(0, |layer| layer.tid));
+            self.activity.on_frame(now, tid);
             if let Some((width, height)) = vp8.resolution(payload) {
                 self.size = Some(Size { width, height });
             }
@@ -341,6 +348,10 @@ impl Encoding {
         let newest = self.seq.highest().is_none_or(|highest| seq >= highest);
         Ok(Arrival { stream: self.stream, facts, payload_len: payload.len(), newest })
     }
+}
+
+fn temporal_layer(facts: &PacketFacts) -> u8 {
+    facts.vp8.and_then(|vp8| vp8.temporal).map_or(0, |layer| layer.tid)
 }
 
 fn facts(

@@ -65,7 +65,7 @@ const SILENT_FRAMES: u32 = 6;
 /// As many frames of others mean that these go on. A single one may only be the first after an outage of all.
 const FRAMES_OF_OTHERS: u8 = 8;
 
-/// Whether one encoding is being sent, and its frames.
+/// Whether one encoding is being sent, its frames, and what its temporal layers take.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Activity {
     last: Option<Instant>,
@@ -74,18 +74,59 @@ pub struct Activity {
     /// Frames of each temporal layer in the last full second, and in the one being counted since `began`.
     fps: [u16; TEMPORAL_LAYERS],
     counting: [u16; TEMPORAL_LAYERS],
+    /// What they take, by the mean of the last few seconds.
+    rates: [f64; TEMPORAL_LAYERS],
+    history: History,
+    bytes: [u32; TEMPORAL_LAYERS],
     began: Option<Instant>,
 }
 
 /// Temporal layers that VP8 can name (RFC 7741 §4.2).
 pub const TEMPORAL_LAYERS: usize = 4;
 
+/// The last seconds of an encoding that comes in bursts.
+#[derive(Clone, Copy, Debug, Default)]
+struct History {
+    /// Bit/s by second, the newest last.
+    seconds: [u32; HISTORY],
+    /// What has to be served for all of it to leave within [`BURST_DELAY`].
+    served: u32,
+}
+
+/// Longer than most pages are shown.
+const HISTORY: usize = 30;
+
+/// Seconds that slides may take: a receiver that sees a page later than 5 s after its turn is lost.
+const BURST_DELAY: f64 = 4.5;
+
+impl History {
+    fn add(&mut self, bps: u32) {
+        self.seconds.rotate_left(1);
+        self.seconds[HISTORY - 1] = bps;
+        // The least rate that serves each span of seconds before its last bit has waited too long.
+        let spans = (0..HISTORY).flat_map(|from| {
+            let sums = self.seconds[from..].iter().scan(0, |sum: &mut u64, &bps| {
+                *sum += u64::from(bps);
+                Some(*sum)
+            });
+            sums.zip(1u8..).map(|(bits, seconds)| (bits as f64 / (f64::from(seconds) + BURST_DELAY)) as u64)
+        });
+        self.served = u32::try_from(spans.max().unwrap_or(0)).unwrap_or(u32::MAX);
+    }
+}
+
+/// How fast the mean forgets: over so many seconds.
+const MEAN: f64 = 12.0;
+
 impl Activity {
-    /// A packet arrived.
+    /// A packet of that temporal layer arrived, so large on the wire.
     #[inline]
-    pub fn on_packet(&mut self, now: Instant) {
+    pub fn on_packet(&mut self, now: Instant, tid: u8, wire_len: usize) {
         self.last = Some(now);
         self.behind = 0;
+        if let Some(bytes) = self.bytes.get_mut(usize::from(tid)) {
+            *bytes = bytes.saturating_add(wire_len as u32);
+        }
     }
 
     /// A frame of that temporal layer began.
@@ -95,7 +136,16 @@ impl Activity {
         let counted = now.saturating_duration_since(began);
         if counted >= Duration::from_secs(1) {
             self.fps = if counted < SILENCE { self.counting } else { Default::default() };
-            self.counting = Default::default();
+            let millis = counted.as_millis().max(1) as u64;
+            let all: u64 = self.bytes.iter().copied().map(u64::from).sum();
+            // Seconds in which nothing came are seconds, too.
+            (1..millis / 1000).take(HISTORY).for_each(|_| self.history.add(0));
+            self.history.add(u32::try_from(all * 8000 / millis.clamp(1, 2000)).unwrap_or(u32::MAX));
+            for (rate, bytes) in self.rates.iter_mut().zip(self.bytes) {
+                let last = f64::from(bytes) * 8000.0 / millis as f64;
+                *rate = if *rate == 0.0 { last } else { *rate + (last - *rate) / MEAN };
+            }
+            (self.counting, self.bytes) = Default::default();
             self.began = Some(now);
         }
         if let Some(count) = self.counting.get_mut(usize::from(tid)) {
@@ -112,6 +162,14 @@ impl Activity {
     /// Frames a second of each temporal layer alone; all zero until a second was counted.
     pub fn fps(&self) -> [u16; TEMPORAL_LAYERS] {
         self.fps
+    }
+
+    /// What each temporal layer alone takes; all zero until a second was counted. `bursts` says that it comes in
+    /// bursts, as slides do: then what serves these in time, which is far less than they take while they last.
+    pub fn rates(&self, bursts: bool) -> [Bitrate; TEMPORAL_LAYERS] {
+        let all: f64 = self.rates.iter().sum();
+        let scale = if bursts && all > 0.0 { f64::from(self.history.served) / all } else { 1.0 };
+        self.rates.map(|rate| Bitrate::bps((rate * scale) as u64))
     }
 
     /// Whether the sender sends this encoding at present.
@@ -151,7 +209,7 @@ mod tests {
         let start = origin();
         let mut activity = Activity::default();
         assert!(!activity.active(start));
-        activity.on_packet(start);
+        activity.on_packet(start, 0, 100);
         assert!(activity.active(start + SILENCE / 2));
         assert!(!activity.active(start + SILENCE));
     }
@@ -170,10 +228,12 @@ mod tests {
         ] {
             let (mut activity, start) = (Activity::default(), origin());
             for i in 0..=fps {
-                activity.on_packet(start + i * Duration::from_secs(1) / fps);
+                activity.on_packet(start + i * Duration::from_secs(1) / fps, 0, 125);
                 activity.on_frame(start + i * Duration::from_secs(1) / fps, 0);
             }
             assert_eq!(activity.fps(), [fps as u16, 0, 0, 0]);
+            // The packet that ends the second is counted before its frame.
+            assert_eq!(activity.rates(false)[0], Bitrate::kbps(u64::from(fps) + 1));
             (0..others).for_each(|_| activity.on_frame_of_another());
             let now = start + Duration::from_secs(1) + silent * ms;
             assert_eq!(activity.active(now), active, "{fps} {others} {silent}");

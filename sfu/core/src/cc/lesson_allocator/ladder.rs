@@ -66,8 +66,7 @@ fn camera(encodings: &[Ladder]) -> Ladder {
     for (index, rates) in encodings.iter().enumerate() {
         let middle = rates.iter().rposition(|step| step.fps <= MIDDLE_FPS).unwrap_or(0);
         let lowest = if index == 0 { 0 } else { middle };
-        let highest = if index + 1 == encodings.len() { rates.len() } else { middle + 1 };
-        steps.extend(rates[lowest..highest].iter().copied());
+        steps.extend(rates[lowest..].iter().copied());
     }
     steps
 }
@@ -142,7 +141,15 @@ mod tests {
     #[test]
     fn a_camera_gives_up_frames_then_size_then_frames() {
         let all = ladder(false, &Wish::default(), &camera());
-        let expected = [(180, 8, 36), (180, 15, 54), (360, 15, 180), (720, 15, 600), (720, 30, 1000)];
+        let expected = [
+            (180, 8, 36),
+            (180, 15, 54),
+            (180, 30, 90),
+            (360, 15, 180),
+            (360, 30, 300),
+            (720, 15, 600),
+            (720, 30, 1000),
+        ];
         assert_eq!(steps(&all), expected);
         assert_eq!(all.last().map(|step| step.layer), Some(Layer { encoding: 2, max_tid: 3 }));
     }

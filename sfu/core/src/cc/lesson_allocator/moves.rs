@@ -18,12 +18,16 @@ use crate::units::Bitrate;
 pub struct LinkView {
     /// What it carries.
     pub estimate: Bitrate,
+    /// What it has shown to carry at most, where it has.
+    pub ceiling: Option<Bitrate>,
     /// What its school lets it carry; `None`: all.
     pub cap: Option<Bitrate>,
     /// What waits in its queue at least.
     pub queue: Duration,
     /// As much queue as is usual on it.
     pub calm: Duration,
+    /// How long pictures wait in front of it beyond what they may.
+    pub overdue: Duration,
     /// Lost of what was sent, 0..=1.
     pub loss: f32,
     /// Whether a standing queue is being drained.
@@ -43,7 +47,7 @@ impl LinkView {
 }
 
 /// Reports and feedback.
-const RTCP: Bitrate = Bitrate::kbps(2);
+const RTCP: Bitrate = Bitrate::kbps(1);
 
 /// What one picture gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub struct Decision<K> {
     pub key: K,
     /// The layer; `None`: the link has nothing left for it, or nothing of it is wanted.
     pub layer: Option<Layer>,
+    /// Whether that is another one than before.
+    pub moved: bool,
 }
 
 /// The allocator of one link. Give it all that the link could carry as often as any of it changes, and at least
@@ -102,6 +108,8 @@ const SHORT_CONFIRMED: Duration = Duration::from_millis(300);
 /// What confirms a shortage, and forbids a step up.
 const QUEUED: Duration = Duration::from_millis(40);
 const LOSSY: f32 = 0.1;
+/// Pictures that wait so long tell that all of them are too many, whatever their mean rates say.
+const OVERDUE: Duration = Duration::from_millis(500);
 /// A step up has fitted for so long.
 const ROOMY: Duration = Duration::from_millis(400);
 /// No step up so soon after a step down, of the same picture; nor two of its size.
@@ -140,8 +148,12 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         pictures: &[Picture<K>],
     ) -> &[Decision<K>] {
         self.adopt(pictures);
-        let budget = link.budget().as_bps();
-        let lesson = Lesson { now, link, audio: audio.as_bps(), budget, pictures };
+        let mut lesson =
+            Lesson { now, link, audio: audio.as_bps(), budget: link.budget().as_bps(), pictures };
+        if link.overdue > OVERDUE {
+            lesson.budget = lesson.budget.min(self.total(&lesson) * 19 / 20);
+        }
+        let budget = lesson.budget;
         tiers::fill(Bitrate::bps(budget.saturating_sub(lesson.audio)), pictures, &mut self.best);
         let with_room = (budget * 100 / MARGIN_PERCENT).saturating_sub(lesson.audio);
         let refused = tiers::fill(Bitrate::bps(with_room), pictures, &mut self.reach);
@@ -154,10 +166,11 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         }
         self.decisions.clear();
         for (state, picture) in self.states.iter_mut().zip(pictures) {
+            let before = state.layer;
             state.layer = state.level.checked_sub(1).map(|index| picture.ladder[index].layer);
             state.new &= link.outage;
-            let layer = state.layer.filter(|_| !link.outage);
-            self.decisions.push(Decision { key: state.key, layer });
+            let (layer, moved) = (state.layer.filter(|_| !link.outage), state.layer != before);
+            self.decisions.push(Decision { key: state.key, layer, moved });
         }
         &self.decisions
     }
@@ -197,12 +210,12 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         let capped = link.cap.is_some_and(|new| cap.is_none_or(|old| new < old));
         let at_once = link.draining && !draining || capped;
         // Measured rates move all the time: a twentieth is nothing.
-        let falls_short = budget * 100 < self.total(lesson) * 95;
+        let falls_short = budget * 100 < self.total(lesson) * 95 || link.overdue > OVERDUE;
         if !falls_short && (!at_once || budget >= self.total(lesson)) {
             self.short = None;
             return;
         }
-        let confirmed = link.queue > QUEUED || link.loss > LOSSY;
+        let confirmed = link.queue > QUEUED || link.loss > LOSSY || link.overdue > OVERDUE;
         let since = *self.short.get_or_insert(now);
         let limit = if confirmed { SHORT_CONFIRMED } else { SHORT };
         let lasted = at_once || now.saturating_duration_since(since) >= limit;
@@ -250,12 +263,14 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         }
         self.make_room(lesson);
         let mut total = self.total(lesson);
-        for index in tiers::ascending(pictures, |picture| Some((picture.role, picture.priority))) {
+        for (index, goal) in tiers::in_order(pictures) {
             let (picture, reach) = (&pictures[index], self.reach[index]);
-            while self.states[index].level < reach {
+            while self.states[index].level < reach.min(goal) {
                 let level = self.states[index].level;
                 let adds = tiers::adds(&picture.ladder, level);
-                if !self.states[index].may_rise(now, &picture.ladder) || !lesson.fits(total + adds) {
+                let begins = picture.role == Role::Slides && level == 0;
+                if !self.states[index].may_rise(now, &picture.ladder) || !begins && !lesson.fits(total + adds)
+                {
                     break;
                 }
                 total += adds;
@@ -263,9 +278,7 @@ impl<K: Copy + Eq> LessonAllocator<K> {
             }
             let level = self.states[index].level;
             let unreadable = picture.role == Role::Slides && level == 0 && reach > 0;
-            let nearly = || level < tiers::named_goal(picture) && lesson.nearly_fits(total, picture, level);
-            if unreadable || nearly() {
-                // It would be taken away again from whoever is behind it.
+            if unreadable {
                 break;
             }
         }
@@ -305,7 +318,7 @@ struct Lesson<'a, K> {
 }
 
 /// What has to fit before a step up: all that it leads to, and a twentieth.
-const MARGIN_PERCENT: u64 = 105;
+const MARGIN_PERCENT: u64 = 100;
 
 impl<K> Lesson<'_, K> {
     fn cost(&self, picture: usize, level: usize) -> u64 {
@@ -318,12 +331,6 @@ impl<K> Lesson<'_, K> {
 
     fn fits(&self, total: u64) -> bool {
         total * MARGIN_PERCENT <= self.budget * 100
-    }
-
-    /// Whether less than a third of a picture's next step is missing.
-    fn nearly_fits(&self, total: u64, picture: &Picture<K>, level: usize) -> bool {
-        let adds = tiers::adds(&picture.ladder, level);
-        !self.fits(total + adds) && self.fits(total + adds * 7 / 10)
     }
 
     /// Whether the link carries half as much again as all would take with a picture's next step.
@@ -438,9 +445,11 @@ mod tests {
         fn new(kbps: u64) -> Self {
             let link = LinkView {
                 estimate: Bitrate::kbps(kbps),
+                ceiling: None,
                 cap: None,
                 queue: Duration::ZERO,
                 calm: Duration::from_millis(30),
+                overdue: Duration::ZERO,
                 loss: 0.0,
                 draining: false,
                 outage: false,
@@ -481,7 +490,7 @@ mod tests {
 
     #[test]
     fn who_joins_gets_at_once_what_the_link_is_known_to_carry() {
-        for (kbps, levels) in [(60, [0, 0, 0]), (100, [1, 0, 0]), (140, [1, 1, 0]), (3000, [2, 5, 5])] {
+        for (kbps, levels) in [(60, [0, 0, 0]), (100, [1, 0, 0]), (140, [1, 1, 0]), (3000, [2, 7, 7])] {
             assert_eq!(Class::new(kbps).after(Duration::ZERO), levels, "{kbps} kbit/s");
         }
     }
@@ -499,11 +508,11 @@ mod tests {
     #[test]
     fn a_confirmed_shortage_costs_frames_at_once_and_size_soon() {
         let mut class = Class::new(1800);
-        assert_eq!(class.after(SECOND), [2, 5, 3]);
+        assert_eq!(class.after(SECOND), [2, 7, 5]);
         class.link.queue = Duration::from_millis(60);
-        assert_eq!(class.at(500).after(Duration::ZERO), [2, 4, 3], "30 -> 15 fps");
-        assert_eq!(class.after(Duration::from_millis(200)), [2, 4, 3]);
-        assert_eq!(class.after(Duration::from_millis(200)), [2, 2, 0]);
+        assert_eq!(class.at(500).after(Duration::ZERO), [2, 6, 4], "30 -> 15 fps");
+        assert_eq!(class.after(Duration::from_millis(200)), [2, 6, 4]);
+        assert_eq!(class.after(Duration::from_millis(200)), [1, 5, 3]);
     }
 
     #[test]
@@ -511,7 +520,19 @@ mod tests {
         let mut class = Class::new(800);
         let before = class.after(SECOND);
         assert_eq!(class.at(300).after(Duration::from_millis(1400)), before);
-        assert_eq!(class.after(Duration::from_millis(200)), [1, 3, 0]);
+        assert_eq!(class.after(Duration::from_millis(200)), [1, 4, 0]);
+    }
+
+    #[test]
+    fn pictures_that_wait_for_long_are_a_shortage_whatever_the_estimate_says() {
+        let mut class = Class::new(620);
+        assert_eq!(class.after(SECOND), [1, 5, 4]);
+        class.link.overdue = OVERDUE + Duration::from_millis(1);
+        assert_eq!(class.after(Duration::from_millis(300)), [1, 5, 3]);
+        let mut alone = Class::new(80);
+        alone.after(SECOND);
+        alone.link.overdue = OVERDUE * 3;
+        assert_eq!(alone.after(SECOND), [1, 0, 0], "slides that come late are better than none");
     }
 
     #[test]
@@ -560,9 +581,9 @@ mod tests {
     fn slides_take_what_others_have_when_they_begin() {
         let mut class = Class::new(300);
         let slides = class.pictures.remove(0);
-        assert_eq!(class.after(SECOND), [3, 2]);
+        assert_eq!(class.after(SECOND), [4, 2]);
         class.pictures.push(slides);
-        assert_eq!(class.after(Duration::ZERO), [3, 0, 1], "[teacher, other, slides]");
+        assert_eq!(class.after(Duration::ZERO), [4, 0, 1], "[teacher, other, slides]");
     }
 
     #[test]

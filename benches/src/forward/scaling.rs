@@ -248,7 +248,7 @@ mod tests {
         let Ok(scalings) = measure(&wanted) else { return assert!(cpus().is_err()) };
         assert_eq!(scalings.iter().map(|scaling| scaling.run).collect::<Vec<_>>(), [1, 8]);
         assert!(scalings.iter().all(|scaling| scaling.limit.min > 0.0 && scaling.ours.min > 0.0));
-        assert_eq!(table(&wanted, &scalings).lines().count(), 4 + 2);
+        assert_eq!(table(&wanted, &scalings).lines().count(), 5 + 2);
     }
 
     #[test]

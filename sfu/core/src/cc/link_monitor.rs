@@ -2,7 +2,7 @@
 //! carry lately, and whether it carries anything at all.
 //!
 //! - **Capacity**: an estimate sinks while little is sent, and does not know how much a burst has just shown. What
-//!   the link has shown ([`Capacity`]) are its floor and its ceiling.
+//!   the link has shown (`capacity.rs`) are its floor and its ceiling.
 //! - **Guard**: a drop-tail queue that stays full looks calm. When it does for 300 ms, everything is sent slower
 //!   until it has drained.
 //! - **Outage**: nothing is acknowledged any more. What was learnt of the queue is forgotten; what the link carried

@@ -4,11 +4,12 @@
 mod room_support;
 
 use room_support::*;
-use sfu_core::room::{Fit, RoomError, RoomEvent, RtpError};
+use sfu_core::cc::link_estimator::LinkConfig;
+use sfu_core::room::{Fit, RoomConfig, RoomError, RoomEvent, RtpError};
 use sfu_core::rtp::packet::Header;
 use sfu_core::rtp::params::Ssrc;
 use sfu_core::track::up_track::ReceiveError;
-use sfu_core::units::{Source, TrackId};
+use sfu_core::units::{Bitrate, Source, TrackId};
 
 #[test]
 fn sound_reaches_everybody_with_their_own_numbers_and_ids() {
@@ -127,32 +128,35 @@ fn a_receiver_that_repeats_its_request_may_still_ask_when_the_key_frame_was_lost
 
 #[test]
 fn mute_leaves_no_hole_and_video_resumes_at_a_key_frame() {
-    let mut lesson = Lesson::new();
-    let (teacher, pupil) = (lesson.join(1), lesson.join(2));
-    let (sound, video) = (lesson.publish_audio(teacher), lesson.publish_video(teacher));
-    lesson.subscribe(pupil, sound, 50);
-    lesson.subscribe(pupil, video, 60);
-    let frames = frames(30, &[0, 20]);
-    for i in 0..30u16 {
-        if i == 5 || i == 15 {
-            lesson.room.set_muted(lesson.now, teacher, sound, i == 5).unwrap();
-            lesson.room.set_muted(lesson.now, teacher, video, i == 5).unwrap();
+    let with_room = LinkConfig { start: Bitrate::kbps(5000), ..LinkConfig::default() };
+    for link in [None, Some(with_room)] {
+        let mut lesson = Lesson::with(RoomConfig { link, ..RoomConfig::default() });
+        let (teacher, pupil) = (lesson.join(1), lesson.join(2));
+        let (sound, video) = (lesson.publish_audio(teacher), lesson.publish_video(teacher));
+        lesson.subscribe(pupil, sound, 50);
+        lesson.subscribe(pupil, video, 60);
+        let frames = frames(30, &[0, 20]);
+        for i in 0..30u16 {
+            if i == 5 || i == 15 {
+                lesson.room.set_muted(lesson.now, teacher, sound, i == 5).unwrap();
+                lesson.room.set_muted(lesson.now, teacher, video, i == 5).unwrap();
+            }
+            lesson.send(teacher, &audio(i));
+            for packet in &frames[usize::from(i) * 3..][..3] {
+                lesson.send(teacher, &packet.bytes());
+            }
+            lesson.advance(33 * MS);
         }
-        lesson.send(teacher, &audio(i));
-        for packet in &frames[usize::from(i) * 3..][..3] {
-            lesson.send(teacher, &packet.bytes());
-        }
-        lesson.advance(33 * MS);
+        let (sound, video): (Vec<_>, Vec<_>) =
+            lesson.take(pupil).into_iter().partition(|got| got.ssrc == Ssrc(50));
+        assert_eq!(numbers(&sound), (0..20).collect::<Vec<_>>());
+        assert_eq!((sound[4].time, sound[5].time), (4 * 960, 15 * 960), "its clock ran on");
+        assert_eq!(numbers(&video), (0..45).collect::<Vec<_>>());
+        assert_eq!((video[14].time, video[15].time), (4 * 3000, 20 * 3000));
+        assert_eq!((video[14].picture_id(), video[15].picture_id()), (4, 5));
+        assert_eq!((video[14].tl0_pic_idx(), video[15].tl0_pic_idx()), (4, 5));
+        assert_eq!(lesson.room.stats().holes_left, 0);
     }
-    let (sound, video): (Vec<_>, Vec<_>) =
-        lesson.take(pupil).into_iter().partition(|got| got.ssrc == Ssrc(50));
-    assert_eq!(numbers(&sound), (0..20).collect::<Vec<_>>());
-    assert_eq!((sound[4].time, sound[5].time), (4 * 960, 15 * 960), "its clock ran on");
-    assert_eq!(numbers(&video), (0..45).collect::<Vec<_>>());
-    assert_eq!((video[14].time, video[15].time), (4 * 3000, 20 * 3000));
-    assert_eq!((video[14].picture_id(), video[15].picture_id()), (4, 5));
-    assert_eq!((video[14].tl0_pic_idx(), video[15].tl0_pic_idx()), (4, 5));
-    assert_eq!(lesson.room.stats().holes_left, 0);
 }
 
 #[test]
@@ -396,7 +400,7 @@ fn negotiating_again_disturbs_nothing_and_other_encodings_reuse_no_numbers() {
 
 #[test]
 fn limits_hold() {
-    let mut config = sfu_core::room::RoomConfig::default();
+    let mut config = RoomConfig::default();
     (config.max_participants, config.max_tracks, config.max_subscriptions) = (2, 1, 1);
     let mut lesson = Lesson::with(config);
     let (teacher, pupil) = (lesson.join(1), lesson.join(2));

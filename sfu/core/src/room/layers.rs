@@ -31,11 +31,15 @@ impl Room {
         let mut controlled = Vec::new();
         for &down in subscribers {
             let Subscription { down, wish, to, .. } = &mut self.downs[down];
+            let selector = down.selector_mut();
             if up.kind() == MediaKind::Video && self.participants[*to].link.lesson.is_some() {
+                if up.muted() {
+                    // The allocator does not see it until it comes back.
+                    selector.set_paused(true);
+                }
                 controlled.push(*to);
                 continue;
             }
-            let selector = down.selector_mut();
             selector.set_paused(up.muted() || wish.paused);
             // While nothing is sent, what was last right is as good as anything.
             if let Some(layer) = wished_layer(wish, &encodings) {

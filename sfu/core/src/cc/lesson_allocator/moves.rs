@@ -74,9 +74,8 @@ pub struct LessonAllocator<K> {
     seen: (Option<Bitrate>, bool),
     /// What all would take with the next step, when last looked at.
     next_need: Option<Bitrate>,
-    // Used again at each decision.
+    /// What the link has room for. Used again at each decision.
     best: Levels,
-    reach: Levels,
 }
 
 /// What is remembered of a picture.
@@ -85,7 +84,7 @@ struct State<K> {
     key: K,
     layer: Option<Layer>,
     level: usize,
-    /// Whether it has not been decided about yet.
+    /// Whether there was nothing to decide about it yet.
     new: bool,
     /// The last step up, and what it led to.
     raised: Option<(Instant, usize)>,
@@ -134,7 +133,6 @@ impl<K: Copy + Eq> LessonAllocator<K> {
             seen: (None, false),
             next_need: None,
             best: Levels::new(),
-            reach: Levels::new(),
         }
     }
 
@@ -153,10 +151,8 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         if link.overdue > OVERDUE {
             lesson.budget = lesson.budget.min(self.total(&lesson) * 19 / 20);
         }
-        let budget = lesson.budget;
-        tiers::fill(Bitrate::bps(budget.saturating_sub(lesson.audio)), pictures, &mut self.best);
-        let with_room = (budget * 100 / MARGIN_PERCENT).saturating_sub(lesson.audio);
-        let refused = tiers::fill(Bitrate::bps(with_room), pictures, &mut self.reach);
+        let for_pictures = Bitrate::bps(lesson.budget.saturating_sub(lesson.audio));
+        let refused = tiers::fill(for_pictures, pictures, &mut self.best);
         self.next_need = refused.map(|refused| self.need(&lesson, refused));
         if link.outage {
             (self.short, self.roomy) = (None, None);
@@ -168,7 +164,7 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         for (state, picture) in self.states.iter_mut().zip(pictures) {
             let before = state.layer;
             state.layer = state.level.checked_sub(1).map(|index| picture.ladder[index].layer);
-            state.new &= link.outage;
+            state.new &= link.outage || picture.ladder.is_empty();
             let (layer, moved) = (state.layer.filter(|_| !link.outage), state.layer != before);
             self.decisions.push(Decision { key: state.key, layer, moved });
         }
@@ -196,8 +192,8 @@ impl<K: Copy + Eq> LessonAllocator<K> {
     }
 
     fn need(&self, lesson: &Lesson<'_, K>, refused: Refused) -> Bitrate {
-        let reached = lesson.audio + lesson.cost_of(|index| self.reach[index]);
-        Bitrate::bps((reached + refused.adds.as_bps()) * MARGIN_PERCENT / 100)
+        let reached = lesson.audio + lesson.cost_of(|index| self.best[index]);
+        Bitrate::bps(reached + refused.adds.as_bps())
     }
 
     fn total(&self, lesson: &Lesson<'_, K>) -> u64 {
@@ -242,8 +238,8 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         let Lesson { now, link, pictures, .. } = *lesson;
         // Who has just come, or comes back, has waited long enough.
         let mut arrived = false;
-        for (state, &reach) in self.states.iter_mut().zip(&self.reach).filter(|(state, _)| state.new) {
-            (state.level, arrived) = (reach, true);
+        for (state, &best) in self.states.iter_mut().zip(&self.best).filter(|(state, _)| state.new) {
+            (state.level, arrived) = (best, true);
         }
         if arrived {
             self.make_room(lesson);
@@ -252,7 +248,7 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         for (state, picture) in self.states.iter_mut().zip(pictures) {
             state.backoff.settle(now, state.raised, lesson.has_ample_room(total, picture, state.level));
         }
-        let more = (0..pictures.len()).any(|index| self.reach[index] > self.states[index].level);
+        let more = (0..pictures.len()).any(|index| self.best[index] > self.states[index].level);
         if !more || link.draining || link.queue >= link.calm.max(QUEUED) {
             self.roomy = None;
             return;
@@ -264,8 +260,8 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         self.make_room(lesson);
         let mut total = self.total(lesson);
         for (index, goal) in tiers::in_order(pictures) {
-            let (picture, reach) = (&pictures[index], self.reach[index]);
-            while self.states[index].level < reach.min(goal) {
+            let (picture, best) = (&pictures[index], self.best[index]);
+            while self.states[index].level < best.min(goal) {
                 let level = self.states[index].level;
                 let adds = tiers::adds(&picture.ladder, level);
                 let begins = picture.role == Role::Slides && level == 0;
@@ -277,7 +273,7 @@ impl<K: Copy + Eq> LessonAllocator<K> {
                 self.states[index].raise(now);
             }
             let level = self.states[index].level;
-            let unreadable = picture.role == Role::Slides && level == 0 && reach > 0;
+            let unreadable = picture.role == Role::Slides && level == 0 && best > 0;
             if unreadable {
                 break;
             }
@@ -286,17 +282,17 @@ impl<K: Copy + Eq> LessonAllocator<K> {
 
     /// Takes from those who have more than is best for all what those before them lack.
     fn make_room(&mut self, lesson: &Lesson<'_, K>) {
-        let lacks = |index: &usize| self.reach[*index] > self.states[*index].level;
+        let lacks = |index: &usize| self.best[*index] > self.states[*index].level;
         let wanted: u64 = (0..lesson.pictures.len())
             .filter(lacks)
-            .map(|index| lesson.cost(index, self.reach[index]) - lesson.cost(index, self.states[index].level))
+            .map(|index| lesson.cost(index, self.best[index]) - lesson.cost(index, self.states[index].level))
             .sum();
         if lesson.fits(self.total(lesson) + wanted) {
             return;
         }
-        for (state, &reach) in self.states.iter_mut().zip(&self.reach) {
-            if state.level > reach {
-                state.lower(lesson.now, reach);
+        for (state, &best) in self.states.iter_mut().zip(&self.best) {
+            if state.level > best {
+                state.lower(lesson.now, best);
             }
         }
     }
@@ -317,9 +313,6 @@ struct Lesson<'a, K> {
     pictures: &'a [Picture<K>],
 }
 
-/// What has to fit before a step up: all that it leads to, and a twentieth.
-const MARGIN_PERCENT: u64 = 100;
-
 impl<K> Lesson<'_, K> {
     fn cost(&self, picture: usize, level: usize) -> u64 {
         tiers::cost(&self.pictures[picture].ladder, level).as_bps()
@@ -330,13 +323,13 @@ impl<K> Lesson<'_, K> {
     }
 
     fn fits(&self, total: u64) -> bool {
-        total * MARGIN_PERCENT <= self.budget * 100
+        total <= self.budget
     }
 
     /// Whether the link carries half as much again as all would take with a picture's next step.
     fn has_ample_room(&self, total: u64, picture: &Picture<K>, level: usize) -> bool {
         let adds = if level < picture.ladder.len() { tiers::adds(&picture.ladder, level) } else { 0 };
-        self.budget * 200 >= (total + adds) * MARGIN_PERCENT * 3
+        self.budget * 2 >= (total + adds) * 3
     }
 }
 
@@ -425,7 +418,7 @@ fn level_of(layer: Option<Layer>, ladder: &Ladder) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{camera_of, slides_of};
+    use super::super::testing::{calm, camera_of, slides_of};
     use super::*;
     use crate::testing::{Random, origin};
 
@@ -443,20 +436,9 @@ mod tests {
     impl Class {
         /// Slides (0), the teacher (1) and another class (2).
         fn new(kbps: u64) -> Self {
-            let link = LinkView {
-                estimate: Bitrate::kbps(kbps),
-                ceiling: None,
-                cap: None,
-                queue: Duration::ZERO,
-                calm: Duration::from_millis(30),
-                overdue: Duration::ZERO,
-                loss: 0.0,
-                draining: false,
-                outage: false,
-            };
             let pictures =
                 vec![slides_of(0), camera_of(1, Role::TeacherCamera), camera_of(2, Role::OtherCamera)];
-            Self { now: origin(), allocator: LessonAllocator::new(), link, pictures }
+            Self { now: origin(), allocator: LessonAllocator::new(), link: calm(kbps), pictures }
         }
 
         /// Lets time pass, with feedback each 100 ms. Returns the levels in the end.

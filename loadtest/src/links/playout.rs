@@ -2,20 +2,26 @@
 //! is concealed. The delay follows the arrivals: it is stretched at once when the buffer runs dry, and shrinks or
 //! grows towards its target a tenth as fast as sound is played.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 /// Later than this beyond the least delay, a packet counts as lost.
 pub const TOO_LATE: Duration = Duration::from_millis(400);
 
-/// Delays are counted in steps of this, and forgotten by this factor at each packet (NetEQ's defaults).
+/// NetEQ's defaults: the longest delay of each half second counts, in steps of 20 ms, and what counted before is
+/// forgotten by this factor then, at the beginning faster.
+const WINDOW: Duration = Duration::from_millis(500);
 const STEP_MS: f64 = 20.0;
 const FORGET: f64 = 0.983;
+const START_WEIGHT: f64 = 2.0;
 const QUANTILE: f64 = 0.95;
 const STEPS: usize = 100;
 
+/// A delay is that beyond the least of so long.
+const HISTORY: Duration = Duration::from_secs(2);
+
 /// Sound at the beginning waits this long.
-const START_MS: f64 = 40.0;
+const START_MS: f64 = 80.0;
 
 /// What a frame's playing time may be changed by.
 const STRETCH: f64 = 0.1;
@@ -40,7 +46,7 @@ pub struct Playout {
     frame: Duration,
     /// The least time from capture to arrival.
     least: Option<Duration>,
-    delays: [f64; STEPS],
+    delays: Delays,
     /// Beyond the least, milliseconds.
     delay_ms: f64,
     /// The frame that is played next.
@@ -59,7 +65,7 @@ impl Playout {
         Self {
             frame,
             least: None,
-            delays: [0.0; STEPS],
+            delays: Delays::default(),
             delay_ms: START_MS,
             next: 0,
             waiting: BTreeSet::new(),
@@ -86,7 +92,7 @@ impl Playout {
         self.least = Some(least);
         let late = delay - least;
         self.arrived += 1;
-        self.learn(ms(late));
+        self.delays.add(now, delay);
         if number >= self.next {
             self.waiting.insert(number);
         }
@@ -106,7 +112,7 @@ impl Playout {
             let frame_ms = ms(self.frame);
             if self.waiting.remove(&self.next) {
                 self.play(due, frame_ms, 0.0);
-                let target = self.target_ms();
+                let target = self.delays.target_ms();
                 let stretch = (target - self.delay_ms).clamp(-frame_ms * STRETCH, frame_ms * STRETCH);
                 self.delay_ms += stretch;
                 self.next += 1;
@@ -115,7 +121,7 @@ impl Playout {
                 self.delay_ms += EXPAND;
             } else {
                 // It is lost: others are there. Time that was filled while it was waited for need not be again.
-                let filled = (self.delay_ms - self.target_ms()).clamp(0.0, frame_ms);
+                let filled = (self.delay_ms - self.delays.target_ms()).clamp(0.0, frame_ms);
                 self.play(due, frame_ms - filled, frame_ms - filled);
                 self.delay_ms -= filled;
                 self.next += 1;
@@ -151,25 +157,65 @@ impl Playout {
         self.longest_gap_ms = self.longest_gap_ms.max(self.gap_ms);
     }
 
-    fn learn(&mut self, late_ms: f64) {
-        self.delays.iter_mut().for_each(|weight| *weight *= FORGET);
-        let step = ((late_ms / STEP_MS) as usize).min(STEPS - 1);
-        self.delays[step] += 1.0 - FORGET;
+    fn captured(&self, number: u32) -> Duration {
+        self.frame * number
+    }
+}
+
+/// What packets were late by.
+#[derive(Debug)]
+struct Delays {
+    /// From capture to arrival, of the last [`HISTORY`], by arrival.
+    recent: VecDeque<(Duration, Duration)>,
+    /// When the present window began, and the longest of it.
+    window: Option<(Duration, f64)>,
+    weights: [f64; STEPS],
+    counted: u32,
+}
+
+impl Default for Delays {
+    fn default() -> Self {
+        Self { recent: VecDeque::new(), window: None, weights: [0.0; STEPS], counted: 0 }
+    }
+}
+
+impl Delays {
+    fn add(&mut self, now: Duration, delay: Duration) {
+        while self.recent.pop_front_if(|(at, _)| *at + HISTORY < now).is_some() {}
+        self.recent.push_back((now, delay));
+        let least = self.recent.iter().map(|&(_, delay)| delay).min().unwrap_or(delay);
+        let late = ms(delay - least);
+        let (began, longest) = self.window.get_or_insert((now, 0.0));
+        if now - *began > WINDOW {
+            let step = (*longest / STEP_MS) as usize;
+            (*began, *longest) = (now, late);
+            self.count(step);
+        } else {
+            *longest = longest.max(late);
+        }
     }
 
-    /// The delay with which all but one in twenty are in time.
+    fn count(&mut self, step: usize) {
+        self.counted += 1;
+        let forget = (1.0 - START_WEIGHT / f64::from(self.counted + 1)).clamp(0.0, FORGET);
+        self.weights.iter_mut().for_each(|weight| *weight *= forget);
+        if let Some(weight) = self.weights.get_mut(step) {
+            *weight += 1.0 - forget;
+        }
+    }
+
+    /// The delay with which all but one window in twenty are in time.
     fn target_ms(&self) -> f64 {
-        let total: f64 = self.delays.iter().sum();
+        if self.counted == 0 {
+            return START_MS;
+        }
+        let total: f64 = self.weights.iter().sum();
         let mut sum = 0.0;
-        let step = self.delays.iter().position(|weight| {
+        let step = self.weights.iter().position(|weight| {
             sum += weight;
             sum >= QUANTILE * total
         });
         (step.unwrap_or(0) + 1) as f64 * STEP_MS
-    }
-
-    fn captured(&self, number: u32) -> Duration {
-        self.frame * number
     }
 }
 
@@ -210,8 +256,8 @@ mod tests {
 
     #[test]
     fn a_lost_frame_is_concealed_for_its_length() {
-        let playout = play((0..500).map(|number| (number % 100 != 50).then_some(50)));
-        assert_eq!((concealed(&playout), playout.in_time()), (100.0, 495));
+        let playout = play((0..550).map(|number| (number % 100 != 99).then_some(50)));
+        assert_eq!((concealed(&playout), playout.in_time()), (100.0, 545));
         assert_eq!(playout.longest_gap_ms(), 20.0);
     }
 
@@ -233,6 +279,16 @@ mod tests {
         let playout = play((0..500).map(|number| (!(100..200).contains(&number)).then_some(50)));
         let concealed = concealed(&playout);
         assert!((1950.0..=2020.0).contains(&concealed), "{concealed}");
+    }
+
+    #[test]
+    fn what_happens_now_and_then_is_waited_for_from_the_second_time_on() {
+        // Each five seconds a large frame stands in the way for 100 ms.
+        let late = |number: u64| 50 + if number % 250 == 249 { 100 } else { 0 };
+        let playout = play((0..1500).map(|number| Some(late(number))));
+        let by_second: Vec<f64> = playout.seconds().iter().map(|second| second.concealed_ms).collect();
+        assert!(by_second[5] > 0.0, "{by_second:?}");
+        assert_eq!(by_second[10..].iter().sum::<f64>(), 0.0, "{by_second:?}");
     }
 
     #[test]

@@ -2,29 +2,27 @@
 
 use std::hash::{BuildHasher, RandomState};
 
+use sfu_core::testing;
+
 /// A seed that differs from call to call.
 pub fn fresh() -> u64 {
     // Each `RandomState` is keyed anew: the standard library's only door to the system's randomness.
     RandomState::new().hash_one(0_u8)
 }
 
-/// A generator: splitmix64 (Steele, Lea, Flood 2014).
+/// The simulation's generator, with shares instead of bounds.
 #[derive(Clone, Debug)]
-pub struct Random(u64);
+pub struct Random(testing::Random);
 
 impl Random {
     /// A generator that always gives the same numbers for one `seed`.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(testing::Random::new(seed))
     }
 
     /// The next 64 random bits.
     pub fn bits(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// A number in `0.0..1.0`.
@@ -40,7 +38,7 @@ impl Random {
 
     /// A number in `0..n`; 0 where `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.bits().checked_rem(n).unwrap_or(0)
+        self.0.below(n)
     }
 
     /// Fills `out` with random bytes.

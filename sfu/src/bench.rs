@@ -1,4 +1,4 @@
-//! Feature `bench`: the media sockets as a worker's thread uses it, for a measurement that is its own thread.
+//! Feature `bench`: the media sockets as a worker's thread uses them, for a measurement that is its own thread.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

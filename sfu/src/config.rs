@@ -70,7 +70,8 @@ knobs! {
     Overrides:
 
     /// Address and UDP port of all media. The default listens on every IPv4 address; `[::]:7882` on every IPv4
-    /// and IPv6 address; either with a socket besides for each of the machine's first four. Port 0 takes any free one. Default 0.0.0.0:7882.
+    /// and IPv6 address; either with a socket besides for each of the machine's first four. Port 0 takes any free
+    /// one. Default 0.0.0.0:7882.
     #[arg(value_name = "IP:PORT")]
     udp_bind: SocketAddr = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 7882), "LECTERN_SFU_UDP_BIND";
 

@@ -4,7 +4,8 @@
 //! process of it; the binary `lectern` runs it beside signaling.
 //!
 //! A packet's path: `udp` -> `sockets` -> `worker_thread` (-> `handover` -> the owner's) -> `sfu_core::worker` ->
-//! `worker_thread` -> `egress` -> `sockets` -> `udp`; a command's: `control` -> `worker_thread`. Read `worker_thread.rs` first.
+//! `worker_thread` -> `egress` -> `sockets` -> `udp`; a command's: `control` -> `worker_thread`. Read
+//! `worker_thread.rs` first.
 
 mod addresses;
 #[cfg(feature = "bench")]

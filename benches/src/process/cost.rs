@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::lessons::{Lesson, Sizes, play};
-use super::scene::Scene;
+use super::scene::{Rounds, Scene};
 use super::usage::{Usage, Work};
 use crate::limit::link::Link;
 use crate::limit::paced::Paced;
@@ -29,12 +29,9 @@ pub struct Options {
     /// How long the packets of a frame are
     #[arg(long, value_enum, default_value = "equal")]
     pub sizes: Sizes,
-    /// Rounds, of which the table gives the cheapest, the middle and the dearest
-    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1001))]
-    pub rounds: u32,
-    /// Length of each round
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=60))]
-    pub seconds: u64,
+    /// How long it is watched.
+    #[command(flatten)]
+    pub rounds: Rounds,
 }
 
 /// One row of the table.
@@ -65,13 +62,13 @@ pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let receivers = options.scene.receivers as usize;
     let link = Rc::new(Link::loopback(receivers)?);
     let keys = Key::set(Profile::Gcm, receivers);
-    let length = Duration::from_secs(options.seconds);
+    let length = options.rounds.length();
     let mut rows = Vec::new();
     for &run in &options.runs {
         let pps = options.pps * options.scene.rooms;
         let mut limit = Paced::new(Rc::clone(&link), Rc::clone(&keys), run as usize, pps, length)?;
         let mut row = Tally::default();
-        for round in 0..=options.rounds {
+        for round in 0..=options.rounds.rounds {
             server.listen();
             lessons.iter_mut().try_for_each(Lesson::tend)?;
             let (usage, work) = (server.usage()?, server.work()?);
@@ -83,7 +80,7 @@ pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
                 row.add(usage, work, pass.spent.as_nanos() as f64 / pass.packets as f64);
             }
         }
-        rows.push(row.finish(run, length * options.rounds));
+        rows.push(row.finish(run, length * options.rounds.rounds));
     }
     Ok(rows)
 }

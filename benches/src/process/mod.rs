@@ -9,7 +9,8 @@
 //! ```
 //!
 //! [`cost`] is what it spends on a datagram, each round followed by one of the limit program at the same pace;
-//! [`saturated`] is the same while it always has something to read; [`latency`] is how long a packet stays in it, beside a plain reflector, and while a school joins.
+//! [`saturated`] is the same while it always has something to read; [`latency`] is how long a packet stays in it,
+//! beside a plain reflector, and while a school joins.
 
 pub mod client;
 pub mod cost;

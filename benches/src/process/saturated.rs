@@ -3,7 +3,8 @@
 //!
 //! The lessons are fed as fast as the server reads: whenever little waits in its socket, more comes. So nothing is lost
 //! on the way in, and it never sleeps. Packets of equal length make runs where several wait for one receiver, and these
-//! get longer under load; packets of rising lengths make none, which is the limit's run 1; those of a frame make what its division allows.
+//! get longer under load; packets of rising lengths make none, which is the limit's run 1; those of a frame make what
+//! its division allows.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use anyhow::{Context, ensure};
 use clap::Args;
 
 use super::lessons::{Lesson, Sizes};
-use super::scene::Scene;
+use super::scene::{Rounds, Scene};
 use super::usage::{Usage, Work};
 use crate::limit::combined::{Combined, Parts};
 use crate::limit::link::Link;
@@ -28,12 +29,9 @@ pub struct Options {
     /// Who is there.
     #[command(flatten)]
     pub scene: Scene,
-    /// Rounds, of which the table gives the cheapest, the middle and the dearest
-    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1001))]
-    pub rounds: u32,
-    /// Length of each round
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=60))]
-    pub seconds: u64,
+    /// How long it is watched.
+    #[command(flatten)]
+    pub rounds: Rounds,
 }
 
 /// One row of the table.
@@ -66,13 +64,13 @@ pub fn measure(options: &Options) -> anyhow::Result<Vec<Row>> {
     let (mut server, mut lessons) = options.scene.begin()?;
     lessons.iter().try_for_each(Lesson::fall_asleep)?;
     let mut limit = Rooms::new(lessons.len(), options.scene.receivers as usize)?;
-    let (socket, length) = (Backlog::new(lessons[0].server())?, Duration::from_secs(options.seconds));
+    let (socket, length) = (Backlog::new(lessons[0].server())?, options.rounds.length());
     let mut rows = Vec::new();
     for (sizes, run) in [(Sizes::Rising, 1), (Sizes::Equal, 1), (Sizes::Split, 4)] {
         lessons.iter_mut().for_each(|lesson| lesson.set_sizes(sizes));
         let (mut process, mut limits) = (Vec::new(), Vec::new());
         let (mut usage, mut work, mut time) = (Usage::default(), Work::default(), Duration::ZERO);
-        for round in 0..=options.rounds {
+        for round in 0..=options.rounds.rounds {
             server.listen();
             lessons.iter_mut().try_for_each(Lesson::tend)?;
             let (start, before) = (Instant::now(), (server.usage()?, server.work()?));

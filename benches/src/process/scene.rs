@@ -4,6 +4,7 @@ use std::env;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -29,6 +30,24 @@ pub struct Scene {
     /// The server; by default the `lectern-sfu` beside this program
     #[arg(long, value_name = "FILE")]
     pub server: Option<PathBuf>,
+}
+
+/// How long the server is watched.
+#[derive(Clone, Debug, Args)]
+pub struct Rounds {
+    /// Rounds, of which the table gives the cheapest, the middle and the dearest
+    #[arg(long, value_name = "N", default_value = "7", value_parser = clap::value_parser!(u32).range(1..=1001))]
+    pub rounds: u32,
+    /// Length of each round
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u64).range(1..=60))]
+    pub seconds: u64,
+}
+
+impl Rounds {
+    /// Length of each round.
+    pub fn length(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
 }
 
 impl Scene {

@@ -61,21 +61,22 @@ fn sleeps(status: &str) -> Option<u64> {
     line.trim().parse().ok()
 }
 
-/// What the server did, from its metrics page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Work {
-    /// Datagrams sent.
-    pub datagrams: u64,
-    /// System calls that sent them.
-    pub sends: u64,
-    /// Turns of the workers' loops.
-    pub turns: u64,
-    /// System calls that received.
-    pub receives: u64,
-    /// Handshakes done.
-    pub handshakes: u64,
-    /// Packets and datagrams that were dropped somewhere.
-    pub dropped: u64,
+sfu_core::counters! {
+    /// What the server did, from its metrics page.
+    Work {
+        /// Datagrams sent.
+        datagrams,
+        /// System calls that sent them.
+        sends,
+        /// Turns of the workers' loops.
+        turns,
+        /// System calls that received.
+        receives,
+        /// Handshakes done.
+        handshakes,
+        /// Packets and datagrams that were dropped somewhere.
+        dropped,
+    }
 }
 
 impl Work {
@@ -109,21 +110,6 @@ impl Work {
             receives: self.receives - earlier.receives,
             handshakes: self.handshakes - earlier.handshakes,
             dropped: self.dropped - earlier.dropped,
-        }
-    }
-}
-
-impl Add for Work {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            datagrams: self.datagrams + other.datagrams,
-            sends: self.sends + other.sends,
-            turns: self.turns + other.turns,
-            receives: self.receives + other.receives,
-            handshakes: self.handshakes + other.handshakes,
-            dropped: self.dropped + other.dropped,
         }
     }
 }

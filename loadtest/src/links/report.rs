@@ -30,10 +30,10 @@ pub struct Note {
     pub what: String,
 }
 
-/// The mean of a group's rows.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-#[expect(missing_docs, reason = "the figures of `Row`, and these counts")]
-pub struct Means {
+/// What tables show of a row, or the means of a group's rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[expect(missing_docs, reason = "figures of `Row`")]
+pub struct Figures {
     pub util: f64,
     pub util_oracle: f64,
     pub q95: f64,
@@ -42,7 +42,38 @@ pub struct Means {
     pub usable: f64,
     pub freezes_min: f64,
     pub bad_s: f64,
+}
+
+impl Figures {
+    fn of(row: &Row) -> Self {
+        let &Row { util, util_oracle, q95, sw_min, aloss, usable, freezes_min, bad_s, .. } = row;
+        Self { util, util_oracle, q95, sw_min, aloss, usable, freezes_min, bad_s }
+    }
+
+    fn mean(rows: &[Self]) -> Self {
+        let mean = |of: fn(&Self) -> f64| rows.iter().map(of).sum::<f64>() / rows.len() as f64;
+        Self {
+            util: mean(|row| row.util),
+            util_oracle: mean(|row| row.util_oracle),
+            q95: mean(|row| row.q95),
+            sw_min: mean(|row| row.sw_min),
+            aloss: mean(|row| row.aloss),
+            usable: mean(|row| row.usable),
+            freezes_min: mean(|row| row.freezes_min),
+            bad_s: mean(|row| row.bad_s),
+        }
+    }
+}
+
+/// A group of rows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Means {
+    /// The means.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// How many rows.
     pub rows: usize,
+    /// Those that miss no bar.
     pub passed: usize,
 }
 
@@ -52,16 +83,9 @@ impl Report {
         let group = row.group.clone();
         self.rows.push(row);
         let rows: Vec<&Row> = self.rows.iter().filter(|row| row.group == group).collect();
-        let mean = |of: fn(&Row) -> f64| rows.iter().map(|row| of(row)).sum::<f64>() / rows.len() as f64;
+        let figures: Vec<Figures> = rows.iter().map(|row| Figures::of(row)).collect();
         let means = Means {
-            util: mean(|row| row.util),
-            util_oracle: mean(|row| row.util_oracle),
-            q95: mean(|row| row.q95),
-            sw_min: mean(|row| row.sw_min),
-            aloss: mean(|row| row.aloss),
-            usable: mean(|row| row.usable),
-            freezes_min: mean(|row| row.freezes_min),
-            bad_s: mean(|row| row.bad_s),
+            figures: Figures::mean(&figures),
             rows: rows.len(),
             passed: rows.iter().filter(|row| row.pass == Some(true)).count(),
         };
@@ -83,14 +107,11 @@ fn cell(value: f64, width: usize, digits: usize) -> String {
     if value.is_nan() { format!("{:>width$}", "-") } else { format!("{value:>width$.digits$}") }
 }
 
-impl fmt::Display for Row {
+impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{:<19} {:<9} {:>4} {} {} {} {} {} {} {} {} {:>9.0}/{:<7} ",
-            self.id,
-            self.group,
-            self.seed,
+            "{} {} {} {} {} {} {} {}",
             cell(self.util, 5, 2),
             cell(self.util_oracle, 6, 2),
             cell(self.q95, 7, 0),
@@ -99,9 +120,15 @@ impl fmt::Display for Row {
             cell(self.usable * 100.0, 8, 1),
             cell(self.freezes_min, 8, 1),
             cell(self.bad_s * 100.0, 6, 1),
-            self.goodput_kbps,
-            cell(self.oracle_kbps, 1, 0),
-        )?;
+        )
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { id, group, seed, goodput_kbps, .. } = self;
+        let (figures, oracle_kbps) = (Figures::of(self), cell(self.oracle_kbps, 1, 0));
+        write!(f, "{id:<19} {group:<9} {seed:>4} {figures} {goodput_kbps:>9.0}/{oracle_kbps:<7} ")?;
         match self.pass {
             Some(true) => f.write_str("pass")?,
             None => f.write_str("no bar")?,
@@ -124,20 +151,7 @@ impl fmt::Display for Row {
 
 impl fmt::Display for Means {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:>4} {:>6} {} {} {} {} {} {} {} {}",
-            self.rows,
-            self.passed,
-            cell(self.util, 5, 2),
-            cell(self.util_oracle, 6, 2),
-            cell(self.q95, 7, 0),
-            cell(self.sw_min, 6, 1),
-            cell(self.aloss * 100.0, 7, 2),
-            cell(self.usable * 100.0, 8, 1),
-            cell(self.freezes_min, 8, 1),
-            cell(self.bad_s * 100.0, 6, 1),
-        )
+        write!(f, "{:>4} {:>6} {}", self.rows, self.passed, self.figures)
     }
 }
 

@@ -16,7 +16,7 @@ const MAX_GAP: i64 = 500_000;
 const MIN_BUSY: i64 = 150_000;
 const MIN_PACKETS: u32 = 4;
 
-/// What was shown is believed for so long: a minute. A link that has become worse shows it as soon as it matters.
+/// What was shown is believed for so long. A link that has become worse shows it as soon as it matters.
 const BELIEVED: i64 = 20_000_000;
 
 /// A ceiling is certain for so long, and grows by this each second from then on.
@@ -130,8 +130,8 @@ impl Capacity {
             (train.sent.0, train.arrived.0, train.first_bytes) = (sent, arrival, size);
         }
         (train.sent.1, train.arrived.1, train.last_bytes) = (sent, arrival, size);
-        train.packets += 1;
-        train.bytes += size;
+        train.packets = train.packets.saturating_add(1);
+        train.bytes = train.bytes.saturating_add(size);
         let Some(rate) = train.rate() else { return };
         if self.floor().is_none_or(|floor| rate >= floor.as_bps() as f64) {
             self.floor = Some((rate, arrival));

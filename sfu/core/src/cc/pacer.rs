@@ -152,11 +152,6 @@ impl<T> Pacer<T> {
         self.brim = nanobits(rate, self.burst);
     }
 
-    /// How fast the bucket drains.
-    pub fn rate(&self) -> Bitrate {
-        self.rate
-    }
-
     /// Changes how much of the rate's time may leave at once.
     pub fn set_burst(&mut self, burst: Duration) {
         self.burst = burst;

@@ -102,21 +102,8 @@ impl StepProber {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cc::lesson_allocator::testing::calm;
     use crate::testing::origin;
-
-    fn calm(kbps: u64) -> LinkView {
-        LinkView {
-            estimate: Bitrate::kbps(kbps),
-            ceiling: None,
-            cap: None,
-            queue: Duration::ZERO,
-            calm: Duration::from_millis(30),
-            overdue: Duration::ZERO,
-            loss: 0.0,
-            draining: false,
-            outage: false,
-        }
-    }
 
     #[test]
     fn a_probe_asks_for_a_quarter_more_than_the_step_needs() {

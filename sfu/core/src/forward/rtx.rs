@@ -16,8 +16,8 @@ pub const VIDEO_DEPARTURES: usize = 512;
 /// Departures remembered of an audio track: over two seconds of 20 ms packets.
 pub const AUDIO_DEPARTURES: usize = 128;
 
-/// Runs remembered besides the newest: each frame that is left out ends one. Half the frames of a 30 fps camera make 23 in
-/// [`MAX_RESEND_AGE`].
+/// Runs remembered besides the newest: each frame that is left out ends one. Half the frames of a 30 fps camera make
+/// 23 in [`MAX_RESEND_AGE`].
 const RUNS: usize = 24;
 
 /// How often one packet is sent again.
@@ -125,8 +125,8 @@ impl Resends {
 }
 
 impl DepartureLog {
-    /// Remembers `capacity` departures, a power of two. `verbatim` says that some are sent again as
-    /// the same bytes, so that what was stamped on them is to be kept.
+    /// Remembers `capacity` departures, a power of two. `verbatim` says that some are sent again as the same bytes, so
+    /// that what was stamped on them is to be kept.
     pub fn new(capacity: usize, verbatim: bool) -> Self {
         debug_assert!(capacity.is_power_of_two());
         let vacant = Record { at: Millis::default(), run: 0, resends: Resends::VACANT };

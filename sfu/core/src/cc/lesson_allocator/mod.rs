@@ -15,7 +15,7 @@
 mod ladder;
 mod moves;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod tiers;
 mod wished;
 

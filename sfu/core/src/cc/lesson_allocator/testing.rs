@@ -1,6 +1,9 @@
-//! Sources as scenarios have them, for the tests of this module.
+//! Sources as scenarios have them, and a link without trouble: for tests of this module and of those that look at links.
+
+use std::time::Duration;
 
 use super::ladder::ladder;
+use super::moves::LinkView;
 use super::tiers::{Picture, Role};
 use super::wished::EncodingInput;
 use crate::units::{Bitrate, Size, Wish};
@@ -28,6 +31,21 @@ pub(super) fn camera() -> [EncodingInput; 3] {
 /// Slides at full size: 2 fps for 50 kbit/s, and 5 fps for 400.
 pub(super) fn slides() -> [EncodingInput; 2] {
     [encoding(1080, &[2], &[50]), encoding(1080, &[5], &[400])]
+}
+
+/// A link that carries so much, with nothing else to say of it.
+pub(crate) fn calm(kbps: u64) -> LinkView {
+    LinkView {
+        estimate: Bitrate::kbps(kbps),
+        ceiling: None,
+        cap: None,
+        queue: Duration::ZERO,
+        calm: Duration::from_millis(30),
+        overdue: Duration::ZERO,
+        loss: 0.0,
+        draining: false,
+        outage: false,
+    }
 }
 
 pub(super) fn camera_of(key: u8, role: Role) -> Picture<u8> {

@@ -16,6 +16,9 @@ const MAX_GAP: i64 = 500_000;
 const MIN_BUSY: i64 = 150_000;
 const MIN_PACKETS: u32 = 4;
 
+/// What fills a queue is sent at least so much faster than it arrives.
+const FILLING: f64 = 1.1;
+
 /// What was shown is believed for so long. A link that has become worse shows it as soon as it matters.
 const BELIEVED: i64 = 20_000_000;
 
@@ -27,6 +30,7 @@ const GROWTH: f64 = 1.03;
 #[derive(Debug)]
 pub(super) struct Capacity {
     last_arrival: Option<i64>,
+    last_sent: i64,
     /// What arrived while the link was busy, of 400 ms.
     busy: Sliding<Busy, 4>,
     train: Option<Train>,
@@ -39,6 +43,8 @@ pub(super) struct Capacity {
 struct Busy {
     bytes: u64,
     micros: i64,
+    /// In which they were sent.
+    sent_micros: i64,
     packets: u32,
 }
 
@@ -56,19 +62,32 @@ struct Train {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { last_arrival: None, busy: Sliding::new(100), train: None, floor: None, ceiling: None }
+        Self {
+            last_arrival: None,
+            last_sent: 0,
+            busy: Sliding::new(100),
+            train: None,
+            floor: None,
+            ceiling: None,
+        }
     }
 }
 
 impl Capacity {
     /// A packet arrived, after it waited so long.
     pub(super) fn on_arrival(&mut self, result: &PacketResult, arrival: i64, waited: i64) {
+        let sent = result.sent.at.as_micros() as i64;
+        if sent < self.last_sent {
+            // It was overtaken: what held it was not the link's rate.
+            return;
+        }
+        let sent_micros = (sent - std::mem::replace(&mut self.last_sent, sent)).min(MAX_GAP);
         let last = self.last_arrival.replace(self.last_arrival.map_or(arrival, |last| last.max(arrival)));
         let Some(gap) = last.map(|last| arrival - last).filter(|gap| (0..MAX_GAP).contains(gap)) else {
             return;
         };
         if waited > WAITED {
-            let busy = Busy { bytes: u64::from(result.sent.size), micros: gap, packets: 1 };
+            let busy = Busy { bytes: u64::from(result.sent.size), micros: gap, sent_micros, packets: 1 };
             self.busy.add(arrival, busy, Busy::and);
         }
         if let Some(cluster) = result.sent.probe {
@@ -77,12 +96,14 @@ impl Capacity {
     }
 
     /// All of a feedback was told. `standing` says that no packet of late did not wait: then what arrives now is
-    /// all that the link carries, whatever it was before.
-    pub(super) fn settle(&mut self, standing: bool) {
-        let Some(now) = self.last_arrival.filter(|_| standing) else { return };
+    /// all that the link carries, whatever it was before. `forming` says so of the last few only: then it is, if more
+    /// was sent than arrived. Else it may be a link whose delay varies.
+    pub(super) fn settle(&mut self, standing: bool, forming: bool) {
+        let Some(now) = self.last_arrival.filter(|_| standing || forming) else { return };
         self.busy.advance(now);
         let busy = self.busy.values().fold(Busy::default(), Busy::and);
-        if busy.micros >= MIN_BUSY && busy.packets >= MIN_PACKETS {
+        let fills = standing || busy.micros as f64 >= busy.sent_micros as f64 * FILLING;
+        if fills && busy.micros >= MIN_BUSY && busy.packets >= MIN_PACKETS {
             let rate = busy.bytes as f64 * 8e6 / busy.micros as f64;
             (self.floor, self.ceiling) = (Some((rate, now)), Some((rate, now)));
         }
@@ -145,6 +166,7 @@ impl Busy {
         Self {
             bytes: self.bytes + other.bytes,
             micros: self.micros + other.micros,
+            sent_micros: self.sent_micros + other.sent_micros,
             packets: self.packets + other.packets,
         }
     }
@@ -209,7 +231,7 @@ mod tests {
                 let result = PacketResult { sent: packet, arrival: Some(self.free) };
                 self.capacity.on_arrival(&result, self.free, waited);
             }
-            self.capacity.settle(waited_least > 30 * MS);
+            self.capacity.settle(waited_least > 30 * MS, false);
         }
 
         fn shown(&self) -> (u64, u64) {

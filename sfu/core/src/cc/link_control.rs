@@ -147,7 +147,7 @@ impl<E: LinkEstimator> LinkControl<E> {
             return Some(Pace { rate: Bitrate::bps(rate as u64), burst: BURST });
         }
         let share = if self.monitor.ceiling().is_some() { 1.0 } else { PACING };
-        let queue = self.monitor.queue().saturating_sub(NO_QUEUE);
+        let queue = self.monitor.present_queue().saturating_sub(NO_QUEUE);
         let share = share - (queue.as_secs_f64() / DRAINED_WITHIN.as_secs_f64()).min(MAX_DRAIN);
         let cap = self.monitor.drain_cap().map_or(f64::INFINITY, |cap| cap.as_bps() as f64);
         let rate = (self.estimate.as_bps() as f64 * share).min(cap);

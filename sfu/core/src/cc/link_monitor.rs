@@ -64,8 +64,9 @@ pub struct LinkMonitor {
     base: Sliding<i64, 12>,
     /// The least of 400 ms of the receiver's time.
     recent: Sliding<i64, 8>,
-    /// `qmin` of each half second of 30 s.
+    /// The least queue and the greatest present one of each half second of 30 s.
     calms: Sliding<i64, 60>,
+    peaks: Sliding<i64, 60>,
     /// Bytes that arrived in a second of the receiver's time.
     arrived: Sliding<u64, 20>,
     /// Lost and all packets of 2 s.
@@ -93,6 +94,7 @@ impl Default for LinkMonitor {
             base: Sliding::new(5000),
             recent: Sliding::new(50),
             calms: Sliding::new(500),
+            peaks: Sliding::new(500),
             arrived: Sliding::new(50),
             losses: Sliding::new(250),
             capacity: Capacity::default(),
@@ -136,7 +138,7 @@ impl LinkMonitor {
         let rtt = now.saturating_sub(sent_at);
         self.rtt = Some(self.rtt.map_or(rtt, |before| (before * 7 + rtt) / 8));
         self.learn(arrival);
-        self.capacity.settle(self.queue() > self.calm());
+        self.capacity.settle(self.queue() > self.calm(), self.queue_forms());
         self.guard(now);
     }
 
@@ -200,14 +202,21 @@ impl LinkMonitor {
         base.zip(recent).map_or(Duration::ZERO, |(base, recent)| micros(recent - base))
     }
 
+    /// The same of the last 150 ms: what a burst has made of the queue so far.
+    pub fn present_queue(&self) -> Duration {
+        let base = self.base.values().min();
+        let latest = self.recent.latest(3).min();
+        base.zip(latest).map_or(Duration::ZERO, |(base, latest)| micros(latest - base))
+    }
+
     /// A queue that is none on this link, whose delay may vary by itself: 30 to 80 ms.
     pub fn calm(&self) -> Duration {
-        let mut queues = [0; 60];
-        let count = queues.iter_mut().zip(self.calms.values()).map(|(place, queue)| *place = queue).count();
-        let queues = &mut queues[..count];
-        queues.sort_unstable();
-        let quarter = queues.get(count / 4).copied().unwrap_or(0);
-        micros(quarter * 2).clamp(MIN_CALM, MAX_CALM)
+        (rank(&self.calms, 0.25) * 2).clamp(MIN_CALM, MAX_CALM)
+    }
+
+    /// Whether packets wait for each other, longer than by the way that the delay varies on this link.
+    fn queue_forms(&self) -> bool {
+        self.present_queue() > self.calm().max(rank(&self.peaks, 0.6).mul_f64(1.5))
     }
 
     /// What arrived in the last second of the receiver's time.
@@ -251,6 +260,7 @@ impl LinkMonitor {
     fn learn(&mut self, arrival: i64) {
         let queue = self.queue();
         self.calms.add(arrival, queue.as_micros() as i64, i64::min);
+        self.peaks.add(arrival, self.present_queue().as_micros() as i64, i64::max);
         if queue < PROVEN_QUEUE && self.loss() < PROVEN_LOSS {
             self.capacity.prove(self.acked());
         }
@@ -290,6 +300,15 @@ impl LinkMonitor {
         // A queue that still stands has to stand for a while once more.
         self.standing_since = None;
     }
+}
+
+/// The value that this share of a window's is less than.
+fn rank(window: &Sliding<i64, 60>, share: f64) -> Duration {
+    let mut values = [0; 60];
+    let count = values.iter_mut().zip(window.values()).map(|(place, value)| *place = value).count();
+    let values = &mut values[..count];
+    values.sort_unstable();
+    micros(values.get((count as f64 * share) as usize).copied().unwrap_or(0))
 }
 
 /// A span in microseconds that cannot be negative but for clocks that drift.

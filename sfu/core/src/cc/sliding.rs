@@ -42,6 +42,15 @@ impl<T: Copy, const N: usize> Sliding<T, N> {
         self.buckets.iter().flatten().copied()
     }
 
+    /// What is in the newest `count` buckets, the newest first.
+    pub(super) fn latest(&self, count: usize) -> impl Iterator<Item = T> + '_ {
+        let numbers = self
+            .newest
+            .into_iter()
+            .flat_map(move |newest| (0..count.min(N) as i64).map(move |back| newest - back));
+        numbers.filter_map(|number| self.buckets[place::<N>(number)])
+    }
+
     pub(super) fn clear(&mut self) {
         (self.newest, self.buckets) = (None, [None; N]);
     }

@@ -23,8 +23,13 @@ const HISTORY: Duration = Duration::from_secs(2);
 /// Sound at the beginning waits this long.
 const START_MS: f64 = 80.0;
 
-/// What a frame's playing time may be changed by.
+/// What a frame's playing time may be changed by; and shortened, where far too much waits.
 const STRETCH: f64 = 0.1;
+const FAST: f64 = 0.5;
+const FAR_TOO_MUCH: f64 = 4.0;
+
+/// More packets than this do not wait: all are thrown away, and sound goes on with what comes next.
+const MOST_WAITING: usize = 200;
 
 /// How long concealment goes on before the model looks again.
 const EXPAND: f64 = 10.0;
@@ -93,6 +98,10 @@ impl Playout {
         let late = delay - least;
         self.arrived += 1;
         self.delays.add(now, delay);
+        if self.waiting.len() >= MOST_WAITING {
+            self.waiting.clear();
+            (self.next, self.delay_ms) = (number, ms(late));
+        }
         if number >= self.next {
             self.waiting.insert(number);
         }
@@ -113,7 +122,8 @@ impl Playout {
             if self.waiting.remove(&self.next) {
                 self.play(due, frame_ms, 0.0);
                 let target = self.delays.target_ms();
-                let stretch = (target - self.delay_ms).clamp(-frame_ms * STRETCH, frame_ms * STRETCH);
+                let shorter = if self.delay_ms > target * FAR_TOO_MUCH { FAST } else { STRETCH };
+                let stretch = (target - self.delay_ms).clamp(-frame_ms * shorter, frame_ms * STRETCH);
                 self.delay_ms += stretch;
                 self.next += 1;
             } else if self.waiting.is_empty() {
@@ -270,7 +280,9 @@ mod tests {
         let concealed = concealed(&playout);
         assert!((430.0..=500.0).contains(&concealed), "{concealed}");
         assert!(playout.longest_gap_ms() >= 430.0);
-        assert!(playout.seconds()[3].delay_ms > 300.0 && playout.seconds()[18].delay_ms < 150.0);
+        let delays: Vec<f64> = playout.seconds().iter().map(|second| second.delay_ms).collect();
+        assert!(delays[2] > 400.0 && delays[4] < 200.0, "fast while there is far too much: {delays:?}");
+        assert!(delays[4] > 60.0 && delays[9] < 60.0, "then a tenth as fast: {delays:?}");
         assert_eq!(playout.in_time(), 995, "five waited longer than 400 ms");
     }
 

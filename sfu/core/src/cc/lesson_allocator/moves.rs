@@ -107,8 +107,10 @@ const SHORT_CONFIRMED: Duration = Duration::from_millis(300);
 /// What confirms a shortage, and forbids a step up.
 const QUEUED: Duration = Duration::from_millis(40);
 const LOSSY: f32 = 0.1;
-/// Pictures that wait so long tell that all of them are too many, whatever their mean rates say.
+/// Pictures that wait so long tell that all of them are too many, whatever their mean rates say. What was given up
+/// for it is given so long to show.
 const OVERDUE: Duration = Duration::from_millis(500);
+const OVERDUE_AGAIN: Duration = Duration::from_millis(1500);
 /// A step up has fitted for so long.
 const ROOMY: Duration = Duration::from_millis(400);
 /// No step up so soon after a step down, of the same picture; nor two of its size.
@@ -206,12 +208,15 @@ impl<K: Copy + Eq> LessonAllocator<K> {
         let capped = link.cap.is_some_and(|new| cap.is_none_or(|old| new < old));
         let at_once = link.draining && !draining || capped;
         // Measured rates move all the time: a twentieth is nothing.
-        let falls_short = budget * 100 < self.total(lesson) * 95 || link.overdue > OVERDUE;
+        let just_lowered = self.states.iter().filter_map(|state| state.lowered).max();
+        let overdue = link.overdue > OVERDUE
+            && just_lowered.is_none_or(|at| now.saturating_duration_since(at) >= OVERDUE_AGAIN);
+        let falls_short = budget * 100 < self.total(lesson) * 95 || overdue;
         if !falls_short && (!at_once || budget >= self.total(lesson)) {
             self.short = None;
             return;
         }
-        let confirmed = link.queue > QUEUED || link.loss > LOSSY || link.overdue > OVERDUE;
+        let confirmed = link.queue > QUEUED || link.loss > LOSSY || overdue;
         let since = *self.short.get_or_insert(now);
         let limit = if confirmed { SHORT_CONFIRMED } else { SHORT };
         let lasted = at_once || now.saturating_duration_since(since) >= limit;

@@ -284,6 +284,11 @@ impl<T> Pacer<T> {
         self.classes[priority as usize].len()
     }
 
+    /// Whether something that waits is such.
+    pub fn any(&self, such: impl Fn(&T) -> bool) -> bool {
+        self.classes.iter().flatten().any(|waiting| such(&waiting.item))
+    }
+
     /// Whether nothing waits.
     #[inline]
     pub fn is_empty(&self) -> bool {

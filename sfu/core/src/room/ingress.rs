@@ -221,10 +221,16 @@ impl Room {
         let Subscription { down, track, .. } = &mut self.downs[key];
         let (track, encodings) = (*track, down.key_frame_encodings());
         // A receiver repeats itself until it has one (libwebrtc: each 200 ms). That costs nobody another one.
-        if self.tracks[track].up.wants_key_frames(encodings) {
+        let up = &self.tracks[track].up;
+        if up.wants_key_frames(encodings) {
             return;
         }
-        if down.on_key_frame_request(now) {
+        // On a thin link one takes seconds; another would only come behind it.
+        let waits = |item: &Queued| match *item {
+            Queued::Media { down, stream, seq } => down == key && up.is_of_key_frame(stream, seq),
+            Queued::Own { .. } => false,
+        };
+        if !self.participants[from].link.pacer.any(waits) && down.on_key_frame_request(now) {
             self.want_key_frames(now, track, encodings);
         }
     }

@@ -110,16 +110,14 @@ const PICTURE_PATIENCE: i32 = 100;
 #[repr(C)]
 pub struct Pacer<T> {
     rate: Bitrate,
-    /// What the bucket may hold before a packet leaves: the burst.
-    brim: u64,
     bucket: Bucket,
-    queued_bytes: u32,
+    /// In nanoseconds.
+    burst: u32,
     class_limit: u16,
     /// Which classes are not empty, as bits.
     occupied: u8,
     /// In the order of [`Priority::ALL`]. They grow to their limit and stay: no allocation in the long run.
     classes: [VecDeque<Waiting<T>>; Priority::ALL.len()],
-    burst: Duration,
     displaced: [u64; Priority::ALL.len()],
 }
 
@@ -133,13 +131,11 @@ impl<T> Pacer<T> {
     pub fn new(config: PacerConfig, now: Instant) -> Self {
         Self {
             rate: config.rate,
-            brim: nanobits(config.rate, config.burst),
             bucket: Bucket { level: 0, at: now },
-            queued_bytes: 0,
+            burst: nanos(config.burst),
             class_limit: config.class_limit,
             occupied: 0,
             classes: Default::default(),
-            burst: config.burst,
             displaced: [0; Priority::ALL.len()],
         }
     }
@@ -149,13 +145,11 @@ impl<T> Pacer<T> {
         let level = self.bucket.level_at(now, self.rate);
         self.bucket.set(now, level, 0, rate);
         self.rate = rate;
-        self.brim = nanobits(rate, self.burst);
     }
 
     /// Changes how much of the rate's time may leave at once.
     pub fn set_burst(&mut self, burst: Duration) {
-        self.burst = burst;
-        self.brim = nanobits(self.rate, burst);
+        self.burst = nanos(burst);
     }
 
     /// Queues a packet behind those of its class.
@@ -166,9 +160,7 @@ impl<T> Pacer<T> {
         let oldest = if class.len() >= usize::from(self.class_limit) { class.pop_front() } else { None };
         class.push_back(Waiting { item, size, at: Ticks::of(at) });
         self.occupied |= 1 << priority as u8;
-        self.queued_bytes += u32::from(size);
         let Some(oldest) = oldest else { return Pushed::Queued };
-        self.queued_bytes -= u32::from(oldest.size);
         self.displaced[priority as usize] += 1;
         Pushed::Displaced(oldest.item)
     }
@@ -200,7 +192,6 @@ impl<T> Pacer<T> {
         if class.is_empty() {
             self.occupied &= !(1 << index);
         }
-        self.queued_bytes -= size as u32;
         let packet = nanobits_of(size);
         self.bucket.set(now, level.saturating_add(packet), packet, self.rate);
         Some(Entry { priority: Priority::ALL[index], size, item })
@@ -234,23 +225,23 @@ impl<T> Pacer<T> {
         Duration::from_millis(slides.max(overdue(Priority::Video, PICTURE_PATIENCE)) as u64)
     }
 
+    /// What the bucket may hold before a packet leaves: the burst.
+    #[inline]
+    fn brim(&self) -> u64 {
+        self.rate.as_bps().saturating_mul(self.burst.into())
+    }
+
     /// What the bucket holds, if a packet of that class may leave.
     #[inline]
     fn level_to_leave(&self, now: Instant, class: usize) -> Option<u64> {
         let level = self.bucket.level_at(now, self.rate);
-        (class == AUDIO || self.rate > Bitrate::ZERO && level <= self.brim).then_some(level)
+        (class == AUDIO || self.rate > Bitrate::ZERO && level <= self.brim()).then_some(level)
     }
 
     /// Drops the packets that `keep` says no to: those of a track that ended, or a layer that was left.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         for (index, class) in self.classes.iter_mut().enumerate() {
-            class.retain(|waiting| {
-                let kept = keep(&waiting.item);
-                if !kept {
-                    self.queued_bytes -= u32::from(waiting.size);
-                }
-                kept
-            });
+            class.retain(|waiting| keep(&waiting.item));
             self.occupied &= !(u8::from(class.is_empty()) << index);
         }
     }
@@ -265,13 +256,8 @@ impl<T> Pacer<T> {
             return Some(self.bucket.at);
         }
         let rate = Some(self.rate.as_bps()).filter(|&bps| bps > 0)?;
-        let wait = self.bucket.level.saturating_sub(self.brim).div_ceil(rate);
+        let wait = self.bucket.level.saturating_sub(self.brim()).div_ceil(rate);
         Some(self.bucket.at + Duration::from_nanos(wait))
-    }
-
-    /// Bytes that wait.
-    pub fn queued_bytes(&self) -> usize {
-        self.queued_bytes as usize
     }
 
     /// Packets that wait.
@@ -334,6 +320,11 @@ impl Bucket {
 
 const NANOS: u64 = 1_000_000_000;
 
+/// A burst; 4.3 s are as long as any.
+fn nanos(burst: Duration) -> u32 {
+    u32::try_from(burst.as_nanos()).unwrap_or(u32::MAX)
+}
+
 /// What a rate carries in a span.
 #[inline]
 fn nanobits(rate: Bitrate, span: Duration) -> u64 {
@@ -381,9 +372,9 @@ mod tests {
         for (priority, item) in pushes {
             assert_eq!(pacer.push(Millis(0), priority, 100, item), Pushed::Queued);
         }
-        assert_eq!((pacer.len(), pacer.queued_bytes()), (6, 600));
+        assert_eq!(pacer.len(), 6);
         assert_eq!(drain(&mut pacer, now), [3, 5, 2, 1, 4, 0]);
-        assert_eq!((pacer.len(), pacer.queued_bytes(), pacer.poll_timeout()), (0, 0, None));
+        assert_eq!((pacer.len(), pacer.poll_timeout()), (0, None));
     }
 
     #[test]
@@ -468,7 +459,7 @@ mod tests {
             Pushed::Queued,
             "each class has its own limit"
         );
-        assert_eq!((pacer.len(), pacer.queued_bytes()), (5, 360));
+        assert_eq!(pacer.len(), 5);
         assert_eq!((pacer.displaced(Priority::Video), pacer.displaced(Priority::Audio)), (1, 0));
     }
 
@@ -480,7 +471,7 @@ mod tests {
             let _ = pacer.push(Millis(0), priority, 100, item);
         }
         pacer.retain(|&item| item == 3);
-        assert_eq!((pacer.len(), pacer.queued_bytes()), (1, 100));
+        assert_eq!(pacer.len(), 1);
         assert_eq!(drain(&mut pacer, now), [3]);
     }
 

@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use slotmap::SlotMap;
 
 use super::layers::inputs;
 use super::room::{ParticipantKey, Published, Room, TrackKey};
 use super::streams;
 use super::subscription::{DownKey, Subscription};
+use super::table::Table;
 use crate::cc::lesson_allocator::{LessonAllocator, LinkView, Picture, Role, ladder};
 use crate::cc::link_control::LinkControl;
 use crate::cc::link_monitor::LinkState;
@@ -84,8 +84,8 @@ impl Room {
 fn gather(
     now: Instant,
     subscriptions: &[DownKey],
-    downs: &SlotMap<DownKey, Subscription>,
-    tracks: &mut SlotMap<TrackKey, Published>,
+    downs: &Table<DownKey, Subscription>,
+    tracks: &mut Table<TrackKey, Published>,
     pictures: &mut Vec<Picture<DownKey>>,
 ) -> Bitrate {
     let presenters: ArrayVec<ParticipantKey, MAX_PRESENTERS> = subscriptions

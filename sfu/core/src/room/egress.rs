@@ -2,11 +2,10 @@
 
 use std::time::Instant;
 
-use slotmap::SlotMap;
-
 use super::link::{Own, Queued, Turn, WIRE_OVERHEAD};
 use super::room::{ParticipantKey, Published, Room, TrackKey};
 use super::subscription::{DownKey, Subscription};
+use super::table::Table;
 use crate::cc::pacer::{Entry, Priority};
 use crate::forward::down_track::Moment;
 use crate::track::StreamKey;
@@ -177,8 +176,8 @@ enum NotWritten {
 
 #[inline]
 fn write_media(
-    tracks: &SlotMap<TrackKey, Published>,
-    downs: &mut SlotMap<DownKey, Subscription>,
+    tracks: &Table<TrackKey, Published>,
+    downs: &mut Table<DownKey, Subscription>,
     moment: &mut Moment<'_>,
     (key, stream, seq): (DownKey, StreamKey, u64),
     out: &mut [u8],
@@ -189,8 +188,8 @@ fn write_media(
 }
 
 fn write_own(
-    tracks: &SlotMap<TrackKey, Published>,
-    downs: &mut SlotMap<DownKey, Subscription>,
+    tracks: &Table<TrackKey, Published>,
+    downs: &mut Table<DownKey, Subscription>,
     moment: &mut Moment<'_>,
     (key, own): (DownKey, Own),
     out: &mut [u8],

@@ -27,6 +27,7 @@ mod room;
 mod speaker;
 mod streams;
 mod subscription;
+mod table;
 
 pub use crate::cc::link_monitor::LinkState;
 pub use crate::cc::pacer::Priority;

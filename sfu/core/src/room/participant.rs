@@ -23,7 +23,8 @@ pub(super) struct Route {
     pub(super) role: StreamRole,
 }
 
-/// A member of a room.
+/// A member of a room. Its link comes first in memory: that is what each packet touches.
+#[repr(C)]
 pub(super) struct Participant {
     pub(super) link: Link,
     pub(super) health: Health,

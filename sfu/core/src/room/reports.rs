@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
-use slotmap::SlotMap;
 
 use super::participant::Participant;
 use super::room::{ParticipantKey, Published, Room, TrackKey};
 use super::streams;
 use super::subscription::Subscription;
+use super::table::Table;
 use crate::cc::twcc::ArrivalRecorder;
 use crate::rtp::params::{MAX_ENCODINGS, Ssrc};
 use crate::rtp::rtcp::{NoRoom, Pli, ReportBlock, Writer};
@@ -48,7 +48,7 @@ impl Room {
     /// Lines up everybody who has something due, and finds out when that will be the case again.
     pub(super) fn queue_feedback(&mut self, now: Instant) {
         let mut next = None;
-        for (key, participant) in &mut self.participants {
+        for (key, participant) in self.participants.iter_mut() {
             let reports = &mut participant.reports;
             let reporting = reports.next <= now;
             if reporting {
@@ -199,7 +199,7 @@ impl Room {
 fn feedback_due(
     now: Instant,
     participant: &Participant,
-    tracks: &SlotMap<TrackKey, Published>,
+    tracks: &Table<TrackKey, Published>,
 ) -> Option<Instant> {
     let arrivals = participant.arrivals.as_ref().and_then(ArrivalRecorder::poll_timeout);
     let encodings = participant.tracks.iter().flat_map(|&track| tracks[track].up.encodings());

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use slotmap::{Key, SlotMap, new_key_type};
+use slotmap::{Key, new_key_type};
 use thiserror::Error;
 
 use super::link::{Turn, TurnClock};
@@ -12,6 +12,7 @@ use super::participant::{Participant, Route};
 use super::quality::Rounds;
 use super::speaker::Speakers;
 use super::subscription::{DownKey, Subscription};
+use super::table::Table;
 use crate::cc::link_estimator::LinkConfig;
 use crate::cc::pacer::PacerConfig;
 use crate::cc::twcc::{ArrivalRecorder, DEFAULT_INTERVAL};
@@ -137,9 +138,9 @@ impl RoomEvent {
 /// A room. See the module for its contract.
 pub struct Room {
     pub(super) config: RoomConfig,
-    pub(super) participants: SlotMap<ParticipantKey, Participant>,
-    pub(super) tracks: SlotMap<TrackKey, Published>,
-    pub(super) downs: SlotMap<DownKey, Subscription>,
+    pub(super) participants: Table<ParticipantKey, Participant>,
+    pub(super) tracks: Table<TrackKey, Published>,
+    pub(super) downs: Table<DownKey, Subscription>,
     by_id: FxHashMap<TrackId, TrackKey>,
 
     /// Whose links may have a packet to send now.
@@ -185,9 +186,9 @@ impl Room {
     pub fn new(config: RoomConfig) -> Self {
         Self {
             config,
-            participants: SlotMap::with_key(),
-            tracks: SlotMap::with_key(),
-            downs: SlotMap::with_key(),
+            participants: Table::default(),
+            tracks: Table::default(),
+            downs: Table::default(),
             by_id: FxHashMap::default(),
             ready: VecDeque::new(),
             waiting: Vec::new(),

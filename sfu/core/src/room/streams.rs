@@ -4,17 +4,16 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use slotmap::SlotMap;
-
 use super::room::{Published, RoomEvent};
 use super::subscription::{DownKey, Subscription};
+use super::table::Table;
 use crate::units::MediaKind;
 
 /// Reports to whom a track began to flow, or ceased to, since the last call.
 pub(super) fn judge(
     now: Instant,
     published: &Published,
-    downs: &mut SlotMap<DownKey, Subscription>,
+    downs: &mut Table<DownKey, Subscription>,
     events: &mut VecDeque<RoomEvent>,
 ) {
     let Published { up, subscribers, .. } = published;

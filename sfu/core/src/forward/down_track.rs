@@ -66,11 +66,12 @@ pub struct Moment<'a> {
 }
 
 /// A subscribed track of one receiver. What no packet needs as a rule lies apart: a packet to each of a thousand
-/// receivers passes through a thousand of these, twice.
+/// receivers passes through a thousand of these, twice. In this order in memory: what judges a packet lies together,
+/// and so does what writes it.
+#[repr(C)]
 pub struct DownTrack {
     selector: Selector,
     rewriter: Rewriter,
-    stats: SendStats,
     headers: Headers,
     /// Whether packets name their m-line. RFC 8843 §9.2 wants that until the receiver knows whose SSRC it is: its
     /// first report on it says so. One that never reports is told always.
@@ -78,6 +79,7 @@ pub struct DownTrack {
     /// The codec of the last packet.
     codec: Option<CodecParams>,
     ssrc: Ssrc,
+    stats: SendStats,
     /// Made at the first departure, where the receiver sends NACKs.
     log: Option<DepartureLog>,
     cold: Box<Cold>,

@@ -33,6 +33,7 @@ impl Form {
 
 /// See the module.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Headers {
     /// Lengths by form.
     lens: [u8; Form::ALL],

@@ -52,29 +52,31 @@ pub enum Skip {
     Hole,
 }
 
-/// The mapping of one down track.
+/// The mapping of one down track. In this order in memory: each packet needs the fields up to the newest segment.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Rewriter {
-    /// Oldest first, their output numbers ascending and without gaps between them. Only the last one is open.
-    segments: Segments,
     /// The highest source number admitted to or skipped in the open segment.
     frontier: u64,
     /// The highest source number of the present stream that is to leave.
     admitted: u64,
-    /// The output number with which the first segment begins.
-    first: u64,
-    /// The highest output number that departed.
-    departed: Option<NonZeroU64>,
-    last: Last,
     /// The frame that the frontier's packet belongs to, where its sender counts frames.
     tail: Option<Tail>,
+    /// The highest output number that departed.
+    departed: Option<NonZeroU64>,
+    /// Oldest first, their output numbers ascending and without gaps between them. Only the last one is open.
+    segments: Segments,
+    last: Last,
     alignment: Alignment,
+    /// The output number with which the first segment begins.
+    first: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tail {
-    /// The picture id that the packet came with.
+    /// The picture id and the timestamp that the packet came with.
     picture: PictureId,
+    time: u32,
     /// Whether no packet of that frame comes behind it.
     ended: bool,
     /// Whether the frame was left out.
@@ -142,15 +144,18 @@ impl Rewriter {
     /// A packet is going to leave. `false` where it has no number: it is older than all that is forwarded.
     #[inline]
     pub fn admit(&mut self, stream: StreamKey, facts: &PacketFacts) -> bool {
+        if facts.seq >= self.frontier
+            && self.segments.newest().is_some_and(|open| open.holds(stream, facts.seq))
+        {
+            self.admitted = self.admitted.max(facts.seq);
+            self.go_on(facts);
+            return true;
+        }
         let Some(index) = self.segments.of(stream, facts.seq) else { return false };
         if self.segments.newest().is_some_and(|open| open.stream == stream) {
             self.admitted = self.admitted.max(facts.seq);
-            if index + 1 == self.segments.len() && facts.seq >= self.frontier {
-                self.go_on(facts);
-            } else {
-                // It may be newer than all that leaves: what overtook it may have been left out.
-                self.note(facts, self.segments[index].offsets);
-            }
+            // It may be newer than all that leaves: what overtook it may have been left out.
+            self.note(facts, self.segments[index].offsets);
         }
         true
     }
@@ -265,7 +270,7 @@ impl Rewriter {
     /// The number of a packet that leaves now, `None` where it has none (any more).
     #[inline]
     pub fn number(&mut self, stream: StreamKey, seq: u64) -> Option<Numbered> {
-        let segment = &self.segments[self.segments.of(stream, seq)?];
+        let segment = self.segments.find(stream, seq)?;
         let numbered = Numbered { seq: segment.output + (seq - segment.start), offsets: segment.offsets };
         self.departed = self.departed.max(NonZeroU64::new(numbered.seq));
         Some(numbered)
@@ -306,6 +311,13 @@ impl Rewriter {
     /// A packet behind all others of the open segment.
     #[inline]
     fn go_on(&mut self, facts: &PacketFacts) {
+        if let Some(tail) = &mut self.tail
+            && tail.continues_in(facts)
+        {
+            // Nothing that the packet before did not bring.
+            (self.frontier, tail.ended) = (facts.seq, facts.marker);
+            return;
+        }
         let frame_start = facts.vp8.is_some_and(|vp8| vp8.frame_start());
         if let (true, Some(tail), Some(picture)) =
             (frame_start, self.tail, facts.vp8.and_then(|vp8| vp8.picture_id))
@@ -455,10 +467,19 @@ impl Rewriter {
     }
 }
 
+impl Tail {
+    /// Whether a packet is of the same frame, which is forwarded.
+    #[inline]
+    fn continues_in(&self, facts: &PacketFacts) -> bool {
+        let same = |picture| picture == self.picture && facts.time == self.time;
+        !self.left_out && facts.vp8.and_then(|vp8| vp8.picture_id).is_some_and(same)
+    }
+}
+
 /// The frame of a packet that none of its stream is behind yet.
 fn tail(facts: &PacketFacts, left_out: bool) -> Option<Tail> {
     let picture = facts.vp8?.picture_id?;
-    Some(Tail { picture, ended: facts.marker, left_out })
+    Some(Tail { picture, time: facts.time, ended: facts.marker, left_out })
 }
 
 /// Whether a frame is the one behind another, by their picture ids.

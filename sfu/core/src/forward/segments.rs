@@ -35,6 +35,7 @@ impl Segment {
 
 /// See the module. Oldest first.
 #[derive(Debug, Default)]
+#[repr(C)]
 pub(super) struct Segments {
     newest: Option<Segment>,
     before: VecDeque<Segment>,
@@ -58,6 +59,15 @@ impl Segments {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Segment> {
         self.before.iter().chain(&self.newest)
+    }
+
+    /// The one that holds a packet.
+    #[inline]
+    pub(super) fn find(&self, stream: StreamKey, seq: u64) -> Option<&Segment> {
+        match &self.newest {
+            Some(newest) if newest.holds(stream, seq) => Some(newest),
+            _ => self.before.iter().rfind(|segment| segment.holds(stream, seq)),
+        }
     }
 
     /// The index of the one that holds a packet.

@@ -122,14 +122,16 @@ impl Selector {
                 _ => Verdict::Forward,
             };
         }
+        if let State::Forwarding(forwarding) = &mut self.state
+            && forwarding.stream == *stream
+        {
+            return forwarding.go_on(&mut self.temporal, arrival);
+        }
         let starts = facts.starts_decoding && (*newest || kind == MediaKind::Video && facts.seq >= earliest);
         let target = self.target.map_or(stream.encoding(), |target| target.encoding);
         let begin = Verdict::Begin { stream: *stream, seq: facts.seq, last: false };
         match &mut self.state {
             State::Paused => Verdict::Drop(NotMeant::Paused),
-            State::Forwarding(forwarding) if forwarding.stream == *stream => {
-                forwarding.go_on(&mut self.temporal, arrival)
-            }
             State::Forwarding(forwarding) if forwarding.stream.encoding() != stream.encoding() => {
                 match forwarding.next {
                     Some(next) if next.stream == *stream => next.hold(facts.arrival),

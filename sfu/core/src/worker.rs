@@ -100,10 +100,11 @@ pub struct Worker {
     closed_rooms: RoomStats,
 }
 
-/// A transport and its place in a room.
+/// A transport and its place in a room. In this order in memory: packets that leave touch the transport's beginning.
+#[repr(C)]
 struct Member {
-    names: Names,
     transport: Transport,
+    names: Names,
     /// `None` once it is closing: only its last datagrams are still to leave.
     place: Option<Place>,
 }

@@ -62,14 +62,15 @@ pub(super) struct Checked {
 /// addresses are about ten; a client that sprays source ports pushes out its own.
 pub(super) const MAX_TUPLES: usize = 16;
 
-/// The server's side of a client's ICE session.
+/// The server's side of a client's ICE session. What each packet asks for comes first in memory.
+#[repr(C)]
 pub(super) struct IceLite {
+    selected: Option<Tuple>,
     current: Session,
     /// What a restart replaces: valid until the client nominates a tuple with the new credentials.
     previous: Option<Session>,
     /// The authenticated tuples.
     tuples: ArrayVec<Checks, MAX_TUPLES>,
-    selected: Option<Tuple>,
     /// When the client last proved that it wants our packets; at first, when it was invited.
     last_check: Instant,
     consent_timeout: Duration,

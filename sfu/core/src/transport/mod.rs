@@ -103,12 +103,13 @@ pub enum TransportEvent {
     Closed(CloseReason),
 }
 
-/// A participant's transport.
+/// A participant's transport. In this order in memory: a packet that leaves needs its keys and where it goes.
+#[repr(C)]
 pub struct Transport {
-    config: Arc<TransportConfig>,
-    ice: IceLite,
-    dtls: Dtls,
     srtp: Option<Box<Srtp>>,
+    ice: IceLite,
+    config: Arc<TransportConfig>,
+    dtls: Dtls,
     /// The client's part in the handshake.
     role: DtlsRole,
     sctp_params: Option<SctpParams>,

@@ -1,61 +1,86 @@
 //! Dense tables with keys that stay put, and queues of keys that have work.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::ops::{Index, IndexMut};
 
-/// Values under dense keys `0..n`; a freed key is used again.
+/// Values under dense keys `0..n`; a freed key is used again. Each begins a cache line.
 #[derive(Debug)]
 pub(super) struct Slots<T> {
-    values: Vec<Option<T>>,
+    slots: Vec<Slot<T>>,
     free: Vec<u32>,
+}
+
+/// Which it is does not lie somewhere in the value, but in front of it.
+#[derive(Debug)]
+#[repr(u32, align(64))]
+enum Slot<T> {
+    Free,
+    Taken(T),
 }
 
 impl<T> Default for Slots<T> {
     fn default() -> Self {
-        Self { values: Vec::new(), free: Vec::new() }
+        Self { slots: Vec::new(), free: Vec::new() }
     }
 }
 
 impl<T> Slots<T> {
     pub(super) fn insert(&mut self, value: T) -> u32 {
         if let Some(key) = self.free.pop() {
-            self.values[key as usize] = Some(value);
+            self.slots[key as usize] = Slot::Taken(value);
             return key;
         }
-        self.values.push(Some(value));
-        self.values.len() as u32 - 1
+        self.slots.push(Slot::Taken(value));
+        self.slots.len() as u32 - 1
     }
 
     pub(super) fn remove(&mut self, key: u32) -> Option<T> {
-        let value = self.values.get_mut(key as usize)?.take()?;
+        let Slot::Taken(value) = mem::replace(self.slots.get_mut(key as usize)?, Slot::Free) else {
+            return None;
+        };
         self.free.push(key);
         Some(value)
     }
 
+    #[inline]
+    pub(super) fn get(&self, key: u32) -> Option<&T> {
+        match self.slots.get(key as usize)? {
+            Slot::Taken(value) => Some(value),
+            Slot::Free => None,
+        }
+    }
+
+    #[inline]
     pub(super) fn get_mut(&mut self, key: u32) -> Option<&mut T> {
-        self.values.get_mut(key as usize)?.as_mut()
+        match self.slots.get_mut(key as usize)? {
+            Slot::Taken(value) => Some(value),
+            Slot::Free => None,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.values.len() - self.free.len()
+        self.slots.len() - self.free.len()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.values.iter().flatten()
+        (0..self.slots.len() as u32).filter_map(|key| self.get(key))
     }
 }
 
 impl<T> Index<u32> for Slots<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, key: u32) -> &T {
-        self.values[key as usize].as_ref().expect("a key is used only while its slot is taken")
+        self.get(key).expect("a key is used only while its slot is taken")
     }
 }
 
 impl<T> IndexMut<u32> for Slots<T> {
+    #[inline]
     fn index_mut(&mut self, key: u32) -> &mut T {
-        self.values[key as usize].as_mut().expect("a key is used only while its slot is taken")
+        self.get_mut(key).expect("a key is used only while its slot is taken")
     }
 }
 

@@ -1,5 +1,5 @@
 //! SRTP and SRTCP in place (RFC 3711, RFC 7714), keyed by DTLS (RFC 5764). Per packet nothing is allocated;
-//! the first packet of an SSRC makes its entry.
+//! the first packets of an SSRC make its entry.
 //!
 //! Numbering is the caller's: a packet's index follows from its sequence number, so a packet sealed before may
 //! be sealed again, byte by byte the same (see `nonce_rule`).
@@ -105,10 +105,11 @@ const RTCP_HEADER: usize = 8;
 /// The word with the E bit and the index.
 const RTCP_INDEX: usize = 4;
 
-/// Both directions of a transport.
+/// Both directions of a transport. In this order in memory, so that what each packet out touches begins here.
+#[repr(C)]
 pub(super) struct Srtp {
-    inbound: Inbound,
     outbound: Outbound,
+    inbound: Inbound,
 }
 
 struct Inbound {
@@ -119,16 +120,27 @@ struct Inbound {
     rtcp_windows: FxHashMap<u32, ReplayWindow>,
 }
 
+#[repr(C)]
 struct Outbound {
     tag: usize,
+    /// The SSRC of the last packet, which nearly always is that of the next: no table is looked into.
+    last: Option<Sent>,
     rtp: Cipher,
     rtcp: Cipher,
-    /// The highest index sent on each SSRC.
+    /// The highest index sent on each other SSRC.
     highest: FxHashMap<u32, u64>,
     /// One counter for all SSRCs, which is a counter for each (RFC 3711 §3.2.1).
     next_rtcp_index: u32,
     #[cfg(debug_assertions)]
     nonce_rule: nonce_rule::NonceRule,
+}
+
+/// How far an SSRC has got.
+#[derive(Clone, Copy)]
+struct Sent {
+    ssrc: u32,
+    /// The highest index sent on it.
+    highest: u64,
 }
 
 impl Srtp {
@@ -171,6 +183,7 @@ impl Srtp {
             },
             outbound: Outbound {
                 tag,
+                last: None,
                 rtp: Cipher::derive(profile, Usage::Rtp, outbound.key, outbound.salt),
                 rtcp: Cipher::derive(profile, Usage::Rtcp, outbound.key, outbound.salt),
                 highest: FxHashMap::default(),
@@ -262,24 +275,29 @@ impl Outbound {
     /// The index of a packet that leaves now: a new one, or one sent before.
     #[inline]
     fn next_index(&mut self, ssrc: u32, seq: u16) -> Result<u64, SrtpError> {
-        let Some(highest) = self.highest.get_mut(&ssrc) else { return self.first_index(ssrc, seq) };
-        let index = guess_index(Some(*highest), seq).ok_or(SrtpError::TooOld)?;
+        let before = match self.last {
+            Some(last) if last.ssrc == ssrc => Some(last.highest),
+            _ => self.turn_to(ssrc)?,
+        };
+        let index = guess_index(before, seq).ok_or(SrtpError::TooOld)?;
         if index >> 48 != 0 {
             return Err(SrtpError::Exhausted);
         }
-        *highest = index.max(*highest);
+        self.last = Some(Sent { ssrc, highest: before.map_or(index, |highest| highest.max(index)) });
         Ok(index)
     }
 
-    /// The same for the first packet of an SSRC.
-    #[cold]
-    fn first_index(&mut self, ssrc: u32, seq: u16) -> Result<u64, SrtpError> {
-        if self.highest.len() >= MAX_SSRCS_OUT {
+    /// Puts the last SSRC among the others. Returns the highest index sent on the next, if there was any.
+    #[inline(never)]
+    fn turn_to(&mut self, ssrc: u32) -> Result<Option<u64>, SrtpError> {
+        if let Some(Sent { ssrc, highest }) = self.last.take() {
+            self.highest.insert(ssrc, highest);
+        }
+        let highest = self.highest.get(&ssrc).copied();
+        if highest.is_none() && self.highest.len() >= MAX_SSRCS_OUT {
             return Err(SrtpError::TooManySsrcs);
         }
-        let index = guess_index(None, seq).ok_or(SrtpError::TooOld)?;
-        self.highest.insert(ssrc, index);
-        Ok(index)
+        Ok(highest)
     }
 }
 

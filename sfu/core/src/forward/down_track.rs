@@ -249,35 +249,26 @@ impl DownTrack {
         self.log.as_ref()?.departure(seq)
     }
 
-    /// What left last, where packets of padding can follow it: among the retransmissions, whose numbers nobody
-    /// misses.
-    pub fn padded(&self) -> Option<Departure> {
-        self.log.as_ref().filter(|_| self.cold.params.rtx_ssrc.is_some())?.newest()
+    /// Exact length of a packet that [`pad`](Self::pad) writes. `None`: there are no retransmissions for it to be
+    /// among.
+    pub fn padding_len(&self, padding: u8) -> Option<usize> {
+        self.padding()?;
+        Some(self.headers.bare_len(self.names_mid) + usize::from(padding))
     }
 
-    /// Exact length of a packet that [`pad`](Self::pad) writes.
-    pub fn padding_len(&self, facts: &PacketFacts, padding: u8) -> usize {
-        self.headers.len(facts, self.names_mid) + usize::from(padding)
-    }
-
-    /// Writes a packet of nothing but `padding` bytes (RFC 3550 §5.1), 1..=255.
-    pub fn pad(
-        &mut self,
-        moment: &mut Moment<'_>,
-        facts: &PacketFacts,
-        offsets: Offsets,
-        padding: u8,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let (ssrc, pt) = self.rtx(facts.codec)?;
-        if self.padding_len(facts, padding) > out.len() {
+    /// Writes a packet of nothing but `padding` bytes (RFC 3550 §5.1), 1..=255, among the retransmissions: nobody
+    /// misses their numbers, and one without the number of an original (RFC 4588 §4) is of nothing. So it may leave
+    /// before any media has.
+    pub fn pad(&mut self, moment: &mut Moment<'_>, padding: u8, out: &mut [u8]) -> Option<usize> {
+        let (ssrc, pt) = self.padding()?;
+        if self.padding_len(padding)? > out.len() {
             return None;
         }
         let stamps = self.stamps(moment);
-        let header = header(ssrc, pt, self.cold.rtx_seq, facts, offsets);
+        // Its time is that of no picture. LiveKit's padding says 0, too, and browsers make nothing of it.
+        let header = Header { marker: false, pt, seq: self.cold.rtx_seq as u16, timestamp: 0, ssrc };
         self.cold.rtx_seq += 1;
-        let bare = PacketFacts { vp8: None, ..*facts };
-        let len = self.write(&header, &bare, stamps, None, offsets, &[], out)?;
+        let len = self.headers.write_bare(&self.cold.params, &header, stamps, out)?;
         let end = len + usize::from(padding);
         out[len..end].fill(0);
         out[end - 1] = padding;
@@ -387,6 +378,13 @@ impl DownTrack {
     fn rtx(&self, codec: Codec) -> Option<(Ssrc, u8)> {
         let own = self.cold.params.codecs.iter().find(|own| own.codec == codec)?;
         Some((self.cold.params.rtx_ssrc?, own.rtx_pt?))
+    }
+
+    /// How padding is sent: as retransmissions of the codec in use, or of any before there is one.
+    fn padding(&self) -> Option<(Ssrc, u8)> {
+        let Cold { params, .. } = &*self.cold;
+        let pt = self.codec.iter().chain(&params.codecs).find_map(|codec| codec.rtx_pt)?;
+        Some((params.rtx_ssrc?, pt))
     }
 
     /// What is stamped on the next packet.

@@ -26,6 +26,11 @@ impl Form {
         )
     }
 
+    /// Of a packet without media.
+    fn bare(mid: bool) -> Self {
+        Self(u8::from(mid) * Self::MID)
+    }
+
     fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
     }
@@ -73,6 +78,11 @@ impl Headers {
         usize::from(self.lens[usize::from(Form::of(facts, mid).0)])
     }
 
+    /// As [`len`](Self::len), of a packet without media.
+    pub fn bare_len(&self, mid: bool) -> usize {
+        usize::from(self.lens[usize::from(Form::bare(mid).0)])
+    }
+
     /// Whether each packet has a transport-wide number.
     #[inline]
     pub fn counts(&self) -> bool {
@@ -111,6 +121,23 @@ impl Headers {
         }
         Some(len)
     }
+
+    /// As [`write`](Self::write), of a packet without media: the layout of those with it stays.
+    #[cold]
+    pub fn write_bare(
+        &self,
+        params: &SendParams,
+        header: &Header,
+        stamps: Stamps,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let layout = Layout::new(params, Form::bare(stamps.mid));
+        let len = usize::from(layout.len);
+        let mut bytes = [0; MAX_HEADER_LEN];
+        layout.fill_bare(&mut bytes, header, stamps);
+        out.get_mut(..len)?.copy_from_slice(&bytes[..len]);
+        Some(len)
+    }
 }
 
 impl Layout {
@@ -135,15 +162,20 @@ impl Layout {
 
     #[inline]
     fn fill(&self, out: &mut [u8; MAX_HEADER_LEN], header: &Header, facts: &PacketFacts, stamps: Stamps) {
-        out[FIXED_HEADER_LEN..].copy_from_slice(&self.block);
-        out[0] = self.flags;
-        header.write(out.first_chunk_mut().expect("every header is longer"));
+        self.fill_bare(out, header, stamps);
         if let Some(level) = facts.audio_level {
             store(out, self.audio_level, level.to_bytes());
         }
         if let Some(orientation) = facts.orientation {
             store(out, self.orientation, orientation.to_bytes());
         }
+    }
+
+    #[inline]
+    fn fill_bare(&self, out: &mut [u8; MAX_HEADER_LEN], header: &Header, stamps: Stamps) {
+        out[FIXED_HEADER_LEN..].copy_from_slice(&self.block);
+        out[0] = self.flags;
+        header.write(out.first_chunk_mut().expect("every header is longer"));
         if let Some(time) = stamps.send_time {
             store(out, self.send_time, time.to_bytes());
         }
@@ -246,6 +278,12 @@ mod tests {
                 }
                 let mut short = vec![0; expected.len() - 1];
                 assert_eq!(headers.write(&params, &header, &facts, stamps, &mut short), None);
+                if form == Form::bare(stamps.mid) {
+                    let mut bare = vec![0; headers.bare_len(stamps.mid)];
+                    assert_eq!(headers.write_bare(&params, &header, stamps, &mut bare), Some(bare.len()));
+                    assert_eq!(bare, expected);
+                    assert_eq!(headers.write_bare(&params, &header, stamps, &mut short), None);
+                }
                 assert_eq!(RtpView::parse(&expected).unwrap().header(), header);
             }
         }

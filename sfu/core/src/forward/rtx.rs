@@ -182,11 +182,6 @@ impl DepartureLog {
         Some(Departure { seq, stream, source_seq: seq.wrapping_add(ahead), offsets, stamps })
     }
 
-    /// The packet that left last.
-    pub fn newest(&self) -> Option<Departure> {
-        self.departure(self.highest)
-    }
-
     /// A receiver misses a packet: what it is, if it is to be sent again; it then counts as sent. `rtt` is the
     /// round trip to the receiver, where known.
     pub fn resend(&mut self, now: Millis, wire: u16, rtt: Option<Duration>) -> Result<Departure, NotResent> {

@@ -73,6 +73,9 @@ impl Room {
                 changed.push(subscription.track);
             }
         }
+        if participant.link.is_stuck() {
+            self.links_due.get_or_insert(now);
+        }
         for track in changed {
             self.ask_for_needed(now, track);
             streams::judge(now, &self.tracks[track], &mut self.downs, &mut self.events);

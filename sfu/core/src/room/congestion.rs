@@ -56,12 +56,14 @@ impl Room {
         }
         let links = self.participants.values_mut().map(|participant| &mut participant.link);
         self.links_due = links.filter_map(|link| link.tick(now)).min();
-        // Of an outage no feedback tells.
-        let silent =
-            |link: &Link| link.control.as_ref().is_some_and(|control| control.state() == LinkState::Outage);
-        let silent = self.participants.iter().filter(|(_, participant)| silent(&participant.link));
-        for key in silent.map(|(key, _)| key).collect::<Vec<_>>() {
+        // Of an outage no feedback tells, nor where nothing is sent.
+        let links = self.participants.iter().map(|(key, participant)| (key, &participant.link));
+        let silent = links.filter(|(_, link)| link.is_out() || link.is_stuck());
+        for (key, stuck) in silent.map(|(key, link)| (key, link.is_stuck())).collect::<Vec<_>>() {
             self.allocate_in_turn(now, key);
+            if stuck {
+                self.probe(now, key);
+            }
         }
     }
 
@@ -80,6 +82,9 @@ impl Room {
         })
     }
 }
+
+/// How often a link that nothing leaves on is looked at.
+const STUCK: Duration = Duration::from_secs(1);
 
 /// What is known of the link to a receiver.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -108,7 +113,19 @@ impl Link {
             control.handle_timeout(now);
             self.follow(now);
         }
-        self.control.as_ref()?.poll_timeout()
+        let stuck = self.is_stuck().then(|| now + STUCK);
+        self.control.as_ref()?.poll_timeout().or(stuck)
+    }
+
+    /// Whether nothing comes through.
+    fn is_out(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.state() == LinkState::Outage)
+    }
+
+    /// Whether nothing leaves as it is not believed to carry what is wanted: it would never show that it does.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.control.as_ref().is_some_and(|control| control.poll_timeout().is_none())
+            && self.lesson.as_ref().is_some_and(|lesson| lesson.allocator.next_need().is_some())
     }
 
     /// The pacer follows the estimate, once there is more than a guess.

@@ -195,11 +195,11 @@ fn write_own(
     out: &mut [u8],
 ) -> Result<usize, NotWritten> {
     let Subscription { down, track, .. } = downs.get_mut(key).ok_or(NotWritten::Unsubscribed)?;
+    let padding = own.padding_len();
+    if padding > 0 {
+        return down.pad(moment, padding, out).ok_or(NotWritten::Unsendable);
+    }
     let departure = down.departure(own.seq()).ok_or(NotWritten::Stale)?;
     let packet = tracks[*track].up.packet(departure.stream, departure.source_seq).ok_or(NotWritten::Stale)?;
-    let written = match own.padding_len() {
-        0 => down.depart_again(moment, &departure, packet, out),
-        padding => down.pad(moment, packet.0, departure.offsets, padding, out),
-    };
-    written.ok_or(NotWritten::Stale)
+    down.depart_again(moment, &departure, packet, out).ok_or(NotWritten::Stale)
 }

@@ -22,8 +22,8 @@ pub(super) enum Queued {
     Own { down: DownKey, packet: Own },
 }
 
-/// One that left before, by its output number; or so much padding with its time, as a part of a probe. In one word:
-/// a name is three, and half a cache line with what else the queue knows.
+/// One that left before, by its output number; or so much padding, as a part of a probe. In one word: a name is
+/// three, and half a cache line with what else the queue knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Own(u64);
 
@@ -35,8 +35,8 @@ impl Own {
     }
 
     /// 1..=255 bytes of padding.
-    pub(super) fn padding(seq: u64, len: u8) -> Self {
-        Self(Self::again(seq).0 | u64::from(len) << Self::SEQ_BITS)
+    pub(super) fn padding(len: u8) -> Self {
+        Self(u64::from(len) << Self::SEQ_BITS)
     }
 
     pub(super) fn seq(self) -> u64 {

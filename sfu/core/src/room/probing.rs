@@ -1,12 +1,13 @@
 //! Measures links: a probe is packets of nothing but padding, among the retransmissions of a picture, which leave
-//! at the rate that is asked about.
+//! at the rate that is asked about. They need nothing that was sent before, so a link that has nothing left for any
+//! picture is measured as well.
 
 use std::time::{Duration, Instant};
 
 use super::budget::view;
 use super::link::{Own, Queued, WIRE_OVERHEAD};
 use super::room::{ParticipantKey, Room};
-use super::subscription::{DownKey, Subscription};
+use super::subscription::DownKey;
 use crate::cc::pacer::Priority;
 use crate::units::Bitrate;
 
@@ -26,8 +27,7 @@ const MAX_PACKETS: usize = 64;
 impl Room {
     /// Asks the link to a participant whether the next step fits, if it is time to.
     pub(super) fn probe(&mut self, now: Instant, to: ParticipantKey) {
-        // Without a picture there is nothing to hang padding on.
-        let Some((down, seq, bare)) = self.padded(to) else { return };
+        let Some((down, bare)) = self.padded(to) else { return };
         let at = self.clock.at(now).millis;
         let Some(participant) = self.participants.get_mut(to) else { return };
         let link = &mut participant.link;
@@ -46,20 +46,16 @@ impl Room {
         control.begin_probe(&probe);
         link.probing = Some(Probing { rate: probe.rate, until: now + TIME });
         for _ in 0..packets {
-            let item = Queued::Own { down, packet: Own::padding(seq, padding) };
+            let item = Queued::Own { down, packet: Own::padding(padding) };
             self.queue(now, to, Priority::Probe, bare + usize::from(padding), item);
         }
         self.participants[to].link.follow(now);
     }
 
-    /// A picture that a participant receives and that padding can follow, its last packet, and the length of one
-    /// without any padding.
-    fn padded(&self, to: ParticipantKey) -> Option<(DownKey, u64, usize)> {
-        self.participants.get(to)?.subscriptions.iter().find_map(|&key| {
-            let Subscription { down, track, .. } = self.downs.get(key)?;
-            let departure = down.padded()?;
-            let (facts, _) = self.tracks.get(*track)?.up.packet(departure.stream, departure.source_seq)?;
-            Some((key, departure.seq, down.padding_len(facts, 0)))
-        })
+    /// A picture that a participant subscribed to and whose retransmissions padding can be among, and the length of a
+    /// packet without any.
+    fn padded(&self, to: ParticipantKey) -> Option<(DownKey, usize)> {
+        let subscriptions = &self.participants.get(to)?.subscriptions;
+        subscriptions.iter().find_map(|&key| Some((key, self.downs.get(key)?.down.padding_len(0)?)))
     }
 }

@@ -5,7 +5,6 @@ mod room_support;
 
 use room_support::*;
 use sfu_core::cc::link_estimator::LinkConfig;
-use sfu_core::cc::pacer::PacerConfig;
 use sfu_core::room::{Fit, RoomConfig, RoomError, RoomEvent, RtpError};
 use sfu_core::rtp::packet::Header;
 use sfu_core::rtp::params::Ssrc;
@@ -125,32 +124,6 @@ fn a_receiver_that_repeats_its_request_may_still_ask_when_the_key_frame_was_lost
         times.filter(|at| (u128::from(from * 30)..u128::from(to * 30)).contains(at)).count()
     };
     assert!(asked(0, 30) > 0 && asked(31, 60) > 0 && asked(61, 90) > 0, "{:?}", lesson.plis(teacher));
-}
-
-#[test]
-fn a_key_frame_that_waits_for_its_link_is_not_asked_for_again() {
-    let pacer = PacerConfig { rate: Bitrate::kbps(10), ..PacerConfig::default() };
-    let mut lesson = Lesson::with(RoomConfig { pacer, ..RoomConfig::default() });
-    let (teacher, pupil) = (lesson.join(1), lesson.join(2));
-    let track = lesson.publish_video(teacher);
-    lesson.subscribe(pupil, track, 50);
-    for packet in &frames(4, &[0])[..3] {
-        lesson.send(teacher, &packet.bytes());
-    }
-    let (mut left, mut asked) = (0, Vec::new());
-    for _ in 0..1000 {
-        left += lesson.take(pupil).len();
-        if left == 3 {
-            break;
-        }
-        asked.push(lesson.plis(teacher).len());
-        lesson.pli(pupil, 50);
-        lesson.advance(20 * MS);
-    }
-    assert!(left == 3 && asked.len() > 5 && asked.iter().all(|&plis| plis == asked[0]), "{asked:?}");
-    lesson.pli(pupil, 50);
-    lesson.advance(400 * MS);
-    assert_eq!(lesson.plis(teacher).len(), asked[0] + 1, "it may have been lost");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 mod room_support;
 
 use room_support::*;
+use sfu_core::room::RoomConfig;
 use sfu_core::rtp::packet::Header;
 use sfu_core::rtp::params::{CodecParams, Ssrc};
 use sfu_core::track::nack::REORDER_DELAY;
-use sfu_core::units::{Source, TrackId};
+use sfu_core::units::{Bitrate, Source, TrackId};
 
 #[test]
 fn a_packet_lost_on_the_way_in_is_asked_for_and_its_repair_fills_the_hole_everywhere() {
@@ -258,4 +259,27 @@ fn report_on(ssrc: u32) -> sfu_core::rtp::rtcp::ReportBlock {
         last_sr: 0,
         delay_since_sr: 0,
     }
+}
+
+#[test]
+fn a_key_frame_that_still_waits_for_a_thin_link_is_not_asked_for_again() {
+    let mut config = RoomConfig::default();
+    config.pacer.rate = Bitrate::kbps(100);
+    let mut lesson = Lesson::with(config);
+    let (teacher, class) = (lesson.join(1), lesson.join(2));
+    let track = lesson.publish_video(teacher);
+    lesson.subscribe(class, track, 50);
+    for packet in frames(10, &[0]) {
+        lesson.send(teacher, &packet.bytes());
+    }
+    lesson.advance(600 * MS);
+    let asked = lesson.plis(teacher).len();
+    lesson.pli(class, 50);
+    lesson.advance(200 * MS);
+    assert_eq!(lesson.plis(teacher).len(), asked, "it is on its way");
+    lesson.advance(1000 * MS);
+    assert_eq!(lesson.take(class).len(), 30, "all of it has left");
+    lesson.pli(class, 50);
+    lesson.advance(100 * MS);
+    assert_eq!(lesson.plis(teacher).len(), asked + 1);
 }

@@ -246,6 +246,11 @@ impl<T> Pacer<T> {
         }
     }
 
+    /// Whether one of those that wait is such.
+    pub fn any(&self, mut such: impl FnMut(&T) -> bool) -> bool {
+        self.classes.iter().flatten().any(|waiting| such(&waiting.item))
+    }
+
     /// When the next packet may leave, possibly in the past; `None` where nothing waits, or nothing would leave
     /// at the present rate.
     #[inline]
@@ -268,11 +273,6 @@ impl<T> Pacer<T> {
     /// Packets of a class that wait.
     pub fn len_of(&self, priority: Priority) -> usize {
         self.classes[priority as usize].len()
-    }
-
-    /// Whether something that waits is such.
-    pub fn any(&self, such: impl Fn(&T) -> bool) -> bool {
-        self.classes.iter().flatten().any(|waiting| such(&waiting.item))
     }
 
     /// Whether nothing waits.

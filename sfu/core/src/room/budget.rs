@@ -23,6 +23,10 @@ const INTERVAL: Duration = Duration::from_millis(90);
 /// Without a priority of the receiver's a picture is among the last of its role.
 const NO_PRIORITY: u16 = u16::MAX;
 
+/// Pictures that wait so much longer than they may are not what is shown now: to begin anew is sooner. Together with
+/// what slides may wait it is twice what a page takes on a thin link, so that each comes through.
+const STALE: Duration = Duration::from_secs(4);
+
 /// The allocator of one link, and what it is given.
 #[derive(Default)]
 pub(super) struct Lesson {
@@ -53,13 +57,17 @@ impl Room {
         let Lesson { allocator, pictures, decided, prober } = &mut **lesson;
         *decided = Some(now);
         let audio = gather(now, &participant.subscriptions, downs, tracks, pictures);
-        let mut changed: Vec<TrackKey> = Vec::new();
+        let (mut changed, mut stale): (Vec<TrackKey>, Vec<DownKey>) = Default::default();
         let overdue = participant.link.pacer.overdue(at);
         let decisions = allocator.decide(now, &view(control, overdue), audio, pictures);
         for (decision, picture) in decisions.iter().zip(&*pictures) {
             let subscription = &mut downs[decision.key];
             // Before anything of it was seen, whatever comes may begin.
-            subscription.starved = decision.layer.is_none() && !picture.ladder.is_empty();
+            let starved = decision.layer.is_none() && !picture.ladder.is_empty();
+            if overdue > STALE || starved && !subscription.starved {
+                stale.push(decision.key);
+            }
+            subscription.starved = starved;
             let selector = subscription.down.selector_mut();
             let needed = selector.needed();
             selector.set_paused(subscription.wish.paused || subscription.starved);
@@ -75,6 +83,11 @@ impl Room {
         }
         if participant.link.is_stuck() {
             self.links_due.get_or_insert(now);
+        }
+        for key in stale {
+            if self.participants[to].link.holds(key) {
+                self.forget_waiting(key);
+            }
         }
         for track in changed {
             self.ask_for_needed(now, track);

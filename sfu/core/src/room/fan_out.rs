@@ -137,7 +137,7 @@ impl Room {
     /// A queued packet will not leave. Where its number can be given to the next, a receiver of video would take
     /// the rest of its frame for the whole: nothing more leaves before the next key frame.
     pub(super) fn give_up(&mut self, now: Instant, key: DownKey, stream: StreamKey, seq: u64) {
-        let Some(Subscription { down, to, track, .. }) = self.downs.get_mut(key) else { return };
+        let Some(Subscription { down, track, .. }) = self.downs.get_mut(key) else { return };
         if down.skip(stream, seq) == Skip::Hole {
             self.stats.holes_left += 1;
             return;
@@ -145,6 +145,14 @@ impl Room {
         if down.params().kind == MediaKind::Audio {
             return;
         }
+        let track = *track;
+        self.forget_waiting(key);
+        self.settle_layers(now, track);
+    }
+
+    /// What waits of a picture will not leave; nothing more of it does before its next key frame.
+    pub(super) fn forget_waiting(&mut self, key: DownKey) {
+        let Some(Subscription { down, to, .. }) = self.downs.get_mut(key) else { return };
         down.abandon();
         self.participants[*to].link.pacer.retain(|item| match *item {
             Queued::Media { down: other, stream, seq } if other == key => {
@@ -154,8 +162,6 @@ impl Room {
             }
             Queued::Media { .. } | Queued::Own { .. } => true,
         });
-        let track = *track;
-        self.settle_layers(now, track);
     }
 }
 

@@ -221,16 +221,15 @@ impl Room {
         let Subscription { down, track, .. } = &mut self.downs[key];
         let (track, encodings) = (*track, down.key_frame_encodings());
         // A receiver repeats itself until it has one (libwebrtc: each 200 ms). That costs nobody another one.
-        let up = &self.tracks[track].up;
-        if up.wants_key_frames(encodings) {
+        if self.tracks[track].up.wants_key_frames(encodings) {
             return;
         }
-        // On a thin link one takes seconds; another would only come behind it.
-        let waits = |item: &Queued| match *item {
-            Queued::Media { down, stream, seq } => down == key && up.is_of_key_frame(stream, seq),
-            Queued::Own { .. } => false,
-        };
-        if !self.participants[from].link.pacer.any(waits) && down.on_key_frame_request(now) {
+        // What it waits for may still wait here, as a page of slides does on a thin link: another key frame would
+        // only come behind it.
+        if self.participants[from].link.holds(key) {
+            return;
+        }
+        if down.on_key_frame_request(now) {
             self.want_key_frames(now, track, encodings);
         }
     }

@@ -96,6 +96,11 @@ impl Link {
         }
     }
 
+    /// Whether a packet of this source waits.
+    pub(super) fn holds(&self, source: DownKey) -> bool {
+        self.pacer.any(|item| matches!(item, Queued::Media { down, .. } if *down == source))
+    }
+
     /// What a packet that leaves now is stamped with.
     #[inline]
     pub(super) fn moment(&mut self, now: Clock) -> Moment<'_> {

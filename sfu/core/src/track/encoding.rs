@@ -64,8 +64,6 @@ pub struct Encoding {
     /// `None` where the sender does not answer NACKs.
     nack: Option<NackGenerator>,
     key_frame: KeyFrameRequest,
-    /// The timestamp of the last one.
-    key_frame_time: Option<u32>,
     /// Made at the first packet.
     cache: Option<PacketCache>,
 }
@@ -96,7 +94,6 @@ impl Encoding {
             wanted: false,
             nack: None,
             key_frame: KeyFrameRequest::default(),
-            key_frame_time: None,
             cache: None,
         }
     }
@@ -250,11 +247,6 @@ impl Encoding {
         &mut self.key_frame
     }
 
-    /// Whether a packet that is still here is of the last key frame.
-    pub fn is_of_key_frame(&self, stream: StreamKey, seq: u64) -> bool {
-        self.packet(stream, seq).is_some_and(|(facts, _)| Some(facts.time) == self.key_frame_time)
-    }
-
     /// Whether a key frame is being asked for.
     pub fn wants_key_frame(&self) -> bool {
         self.key_frame.is_wanted()
@@ -346,7 +338,6 @@ impl Encoding {
         }
         if facts.starts_decoding {
             self.key_frame.on_key_frame();
-            self.key_frame_time = Some(facts.time);
         }
         if let Some(vp8) = facts.vp8.filter(Vp8Descriptor::frame_start) {
             self.activity.on_frame(now, tid);

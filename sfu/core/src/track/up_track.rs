@@ -272,12 +272,6 @@ impl UpTrack {
         self.encodings.get(usize::from(stream.encoding()))?.packet(stream, seq)
     }
 
-    /// Whether a packet that is still here is of its encoding's last key frame.
-    pub fn is_of_key_frame(&self, stream: StreamKey, seq: u64) -> bool {
-        let encoding = self.encodings.get(usize::from(stream.encoding()));
-        encoding.is_some_and(|encoding| encoding.is_of_key_frame(stream, seq))
-    }
-
     /// The sender's clocks for a stream, `None` before its first report.
     pub fn clock(&self, stream: StreamKey) -> Option<&SenderClock> {
         self.encodings.get(usize::from(stream.encoding())).filter(|own| own.stream() == stream)?.clock()

@@ -121,17 +121,21 @@ impl Room {
     }
 }
 
-/// How many qualities of a track serve a wish. Encoders send a quality only with those below it.
+/// How many qualities of a track serve a wish: up to the lowest that is large enough, and those of the same size, as
+/// slides come in. Encoders send a quality only with those below it.
 #[expect(deprecated, reason = "clients before `codecs` announce their layers in a field of their own")]
 fn count(wish: &Wish, info: &TrackInfo) -> Count {
     let Wish { size, paused: false, .. } = wish else { return 0 };
     let Some(shown) = *size else { return ALL };
     let known = info.layers.iter().filter(|layer| layer.width > 0 && layer.height > 0);
-    let enough = known.filter(|layer| covers(layer, shown)).map(|layer| layer.quality);
+    let enough = known.clone().filter(|layer| covers(layer, shown)).min_by_key(|layer| layer.quality);
+    let size = enough.map(|layer| (layer.width, layer.height));
+    let best =
+        known.filter(|layer| Some((layer.width, layer.height)) == size).map(|layer| layer.quality).max();
     // Of a single layer, whose name says little, all is wanted.
     if info.layers.len() < 2 {
         return ALL;
     }
-    let lowest = enough.min().and_then(|quality| usize::try_from(quality).ok());
-    lowest.map_or(ALL, |quality| (quality + 1).min(ALL))
+    let best = best.and_then(|quality| usize::try_from(quality).ok());
+    best.map_or(ALL, |quality| (quality + 1).min(ALL))
 }

@@ -28,18 +28,21 @@ pub struct Layer {
 }
 
 /// The layer that a wish is best served with, of encodings in ascending order: the lowest that is no smaller
-/// than what is shown, else the largest. `None` where none is sent, and where nothing is wanted.
+/// than what is shown, else the largest; of several of one size, as slides come in, the best. `None` where none is
+/// sent, and where nothing is wanted.
 pub fn wished_layer(wish: &Wish, encodings: &[EncodingInput]) -> Option<Layer> {
     if wish.paused {
         return None;
     }
-    let mut active = (0..).zip(encodings).filter(|(_, encoding)| encoding.active);
+    let mut active = (0..u8::MAX).zip(encodings).filter(|(_, encoding)| encoding.active);
     // One whose size is not known yet is taken to be large enough: it is larger than those below it.
     let covers = |encoding: &EncodingInput| {
         wish.size.is_some_and(|shown| encoding.size.is_none_or(|size| covers(size, shown)))
     };
-    let highest = active.clone().last()?;
-    let (encoding, input) = active.find(|(_, encoding)| covers(encoding)).unwrap_or(highest);
+    let highest = active.clone().next_back()?;
+    let fitting = active.clone().find(|(_, encoding)| covers(encoding)).unwrap_or(highest);
+    let same = |encoding: &EncodingInput| encoding.size.is_some() && encoding.size == fitting.1.size;
+    let (encoding, input) = active.rfind(|(_, encoding)| same(encoding)).unwrap_or(fitting);
     let max_tid = wish.fps.map_or(MAX_TID, |fps| lowest_tid(&input.fps, fps));
     Some(Layer { encoding, max_tid })
 }
@@ -101,6 +104,8 @@ mod tests {
             ("the fitting one is off", [(true, 180), (false, 360), (true, 720)], 300, Some(2)),
             ("nothing known: by order", [(true, 0), (true, 0), (true, 0)], 720, Some(0)),
             ("the lowest known: the next", [(true, 180), (true, 0), (true, 0)], 720, Some(1)),
+            ("of two of one size the better", [(true, 180), (true, 360), (true, 360)], 200, Some(2)),
+            ("slides in two layers", [(true, 720), (true, 720), (false, 720)], 10, Some(1)),
             ("all off", [(false, 180), (false, 360), (false, 720)], 360, None),
         ] {
             let wish = if tile > 0 { shown(tile) } else { Wish::default() };

@@ -4,16 +4,15 @@ import {
   VideoPreset,
   VideoPresets,
   type AudioCaptureOptions,
-  type ScreenShareCaptureOptions,
-  type TrackPublishOptions,
   type VideoCaptureOptions,
 } from 'livekit-client';
 import { remembered } from './preferences.js';
+import { codeSlidesPlainly } from './slides.js';
 
 /** A room with Lectern's media settings: what a thin line and an old laptop carry. */
 export function newRoom(): Room {
   const speaker = remembered('audiooutput');
-  return new Room({
+  const room = new Room({
     // Tells the server how large each picture is shown, so that none is sent larger.
     adaptiveStream: true,
     // Encodes only the layers that somebody receives.
@@ -33,6 +32,8 @@ export function newRoom(): Room {
     },
     dataStream: { maxPayloadByteLength: MAX_MESSAGE_BYTES },
   });
+  codeSlidesPlainly(room.localParticipant);
+  return room;
 }
 
 /** Beneath the full picture: one for tiles, and one that a line of 128 kbit/s carries beside the sound. */
@@ -56,17 +57,3 @@ function device(kind: MediaDeviceKind): { deviceId?: string } {
   const deviceId = remembered(kind);
   return deviceId === undefined ? {} : { deviceId };
 }
-
-/** Slides are still pictures of text: sharp at few frames a second. */
-export const slidesCapture: ScreenShareCaptureOptions = {
-  audio: false,
-  contentHint: 'detail',
-  resolution: { width: 1920, height: 1080, frameRate: 5 },
-  selfBrowserSurface: 'include',
-};
-
-/** How slides are sent: in one layer, since a smaller one could not be read. */
-export const slidesPublish: TrackPublishOptions = {
-  simulcast: false,
-  screenShareEncoding: { maxBitrate: 1_500_000, maxFramerate: 5 },
-};

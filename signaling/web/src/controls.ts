@@ -1,8 +1,8 @@
 import { RoomEvent, Track, type Room } from 'livekit-client';
 import type { Role } from './api.js';
-import { slidesCapture, slidesPublish } from './connection.js';
 import { button, element, slowButton } from './dom.js';
 import { describeDeviceFailure } from './failure.js';
+import { slidesCapture, slidesPublish } from './slides.js';
 import { strings } from './strings.js';
 
 /** The buttons of a lesson: own microphone, camera and slides, those of other parts, sound, and the way out. */

@@ -4,13 +4,15 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sfu_core::cc::lesson_allocator::{EncodingInput, wished_layer};
 use sfu_core::cc::pacer::{Pacer, PacerConfig, Priority};
 use sfu_core::cc::twcc::{ArrivalRecorder, DEFAULT_INTERVAL, FeedbackView};
+use sfu_core::forward::repacketiser::Makeup;
 use sfu_core::forward::rewriter::{Offsets, Rewriter};
 use sfu_core::forward::rtx::{Departure, DepartureLog, Stamps, VIDEO_DEPARTURES};
 use sfu_core::forward::selector::{Selector, Target};
+use sfu_core::room::{Merge, Packing};
 use sfu_core::rtp::ext::Values;
 use sfu_core::rtp::packet::RtpView;
 use sfu_core::rtp::params::{Codec, Extension, ExtensionMap, Ssrc};
@@ -95,6 +97,7 @@ fn repair(criterion: &mut Criterion) {
         seq,
         stream: STREAM,
         source_seq: seq + 1000,
+        makeup: Makeup::SINGLE,
         offsets: Offsets::default(),
         stamps: Stamps::default(),
     };
@@ -178,6 +181,21 @@ fn congestion(criterion: &mut Criterion) {
     });
 }
 
+/// A packet of speech to fifty receivers: as it came, three as one, and each saying the one before again.
+fn sound(criterion: &mut Criterion) {
+    const RECEIVERS: u64 = 50;
+    let mut group = criterion.benchmark_group("sound");
+    group.throughput(Throughput::Elements(RECEIVERS));
+    let thin = Packing { merge: Merge::Three, redundant: false };
+    let lossy = Packing { merge: Merge::None, redundant: true };
+    for (name, packing) in [("as_it_came", Packing::default()), ("three_as_one", thin), ("repeated", lossy)] {
+        group.bench_function(name, |bencher| {
+            let mut talk = benches::talk::Talk::new(RECEIVERS, packing);
+            bencher.iter(|| black_box(talk.say()));
+        });
+    }
+}
+
 fn allocate(criterion: &mut Criterion) {
     let size = |height: u16| Size { width: height / 9 * 16, height };
     let encodings = [180, 360, 720].map(|height| EncodingInput {
@@ -192,5 +210,5 @@ fn allocate(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parse, forward, repair, pace, congestion, allocate);
+criterion_group!(benches, parse, forward, repair, pace, congestion, sound, allocate);
 criterion_main!(benches);

@@ -6,6 +6,7 @@ pub mod gate;
 pub mod limit;
 pub mod memory;
 pub mod process;
+pub mod talk;
 
 use sfu_core::rtp::ext::AudioLevel;
 use sfu_core::rtp::packet::{Header, HeaderWriter};

@@ -29,7 +29,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sfu_core::cc::link_estimator::LinkConfig;
-use sfu_core::room::RoomConfig;
+use sfu_core::room::{Merge, Packing, RoomConfig};
 use sfu_core::transport::{Identity, IdentityError, TransportConfig};
 use sfu_core::worker::{WorkerConfig, WorkerIndex};
 use thiserror::Error;
@@ -120,6 +120,14 @@ fn worker_config(config: &Config, index: WorkerIndex, transport: &Arc<TransportC
             max_tracks: control::MAX_PUBLISHED,
             max_subscriptions: control::MAX_RECEIVED,
             link: config.link_control.then(LinkConfig::default),
+            packing: Packing {
+                merge: match config.merge_audio {
+                    2 => Merge::Two,
+                    3 => Merge::Three,
+                    _ => Merge::None,
+                },
+                redundant: config.redundant_audio,
+            },
             ..RoomConfig::default()
         },
         max_transports: control::MAX_TRANSPORTS,

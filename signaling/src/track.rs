@@ -1,7 +1,7 @@
 //! A published track, from its announcement to its end.
 
 use livekit_protocol::{
-    AddTrackRequest, AudioTrackFeature, SimulcastCodecInfo, TrackInfo, TrackSource, TrackType,
+    AddTrackRequest, AudioTrackFeature, SimulcastCodecInfo, TrackInfo, TrackSource, TrackType, encryption,
     request_response::Reason,
 };
 use sfu_protocol::control::{MediaKind, Msid, Publish, Source};
@@ -101,7 +101,8 @@ impl Track {
             TrackState::Negotiated { mid } => Some(mid.clone()),
         };
         let (kind, source, dtx) = (self.kind, self.source, self.dtx);
-        Publish { track: self.id, kind, source, cid: self.cid.clone(), mid, dtx }
+        let encrypted = self.info.encryption != encryption::Type::None as i32;
+        Publish { track: self.id, kind, source, cid: self.cid.clone(), mid, dtx, encrypted }
     }
 
     /// The `a=msid` by which a subscriber knows the track. Tracks of one stream play in step, so camera and
@@ -270,6 +271,16 @@ mod tests {
         for (request, dtx) in cases {
             let track = Track::announce(&request, &VideoGrant::default(), &mut Ids::new(1)).unwrap();
             assert_eq!(track.publish().dtx, dtx, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_encrypted_end_to_end_is_said_to_be() {
+        // The last is of a later protocol.
+        for (encryption, encrypted) in [(0, false), (1, true), (2, true), (9, true)] {
+            let request = AddTrackRequest { encryption, ..camera() };
+            let track = Track::announce(&request, &VideoGrant::default(), &mut Ids::new(1)).unwrap();
+            assert_eq!(track.publish().encrypted, encrypted, "{encryption}");
         }
     }
 

@@ -21,6 +21,7 @@ pub fn receive(encodings: impl Iterator<Item = EncodingParams>) -> ReceiveParams
         codecs: vp8(VP8_IN),
         extensions: extensions_in(),
         encodings: encodings.collect(),
+        encrypted: false,
     }
 }
 
@@ -70,7 +71,14 @@ fn mid() -> Mid {
 }
 
 fn vp8(pt: u8) -> ArrayVec<CodecParams, MAX_CODECS> {
-    ArrayVec::from_iter([CodecParams { codec: Codec::Vp8, pt, rtx_pt: Some(pt + 1), nack: true, pli: true }])
+    ArrayVec::from_iter([CodecParams {
+        codec: Codec::Vp8,
+        pt,
+        rtx_pt: Some(pt + 1),
+        red_pt: None,
+        nack: true,
+        pli: true,
+    }])
 }
 
 /// Names that nobody asks for: the transport is connected without a handshake.

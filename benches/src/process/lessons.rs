@@ -183,7 +183,7 @@ impl Lesson {
 
 fn camera(track: TrackId) -> Publish {
     let (kind, source) = (MediaKind::Video, Source::Camera);
-    Publish { track, kind, source, cid: TRACK.to_owned(), mid: None, dtx: false }
+    Publish { track, kind, source, cid: TRACK.to_owned(), mid: None, dtx: false, encrypted: false }
 }
 
 impl Picture {

@@ -155,6 +155,7 @@ pub fn codecs(codec: Codec) -> ArrayVec<CodecParams, MAX_CODECS> {
         codec,
         pt: if video { 96 } else { 111 },
         rtx_pt: video.then_some(97),
+        red_pt: None,
         nack: true,
         pli: video,
     }])

@@ -72,6 +72,7 @@ impl Publisher {
             // Its line is good: nobody needs to know when its packets arrive.
             extensions: levels(),
             encodings: encodings.collect(),
+            encrypted: false,
         }
     }
 

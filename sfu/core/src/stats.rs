@@ -78,6 +78,10 @@ counters! {
         bytes_out,
         /// Of these: sent again because a receiver missed them.
         resent_out,
+        /// Of these: several packets of sound in one.
+        merged_out,
+        /// Of these: sound that repeats what left before it.
+        redundant_out,
         /// Changes of a receiver from one encoding to another.
         encoding_switches,
         /// Datagrams of reports and feedback that left.

@@ -8,7 +8,7 @@ mod room_support;
 
 use counting::allocations;
 use room_support::*;
-use sfu_core::room::{PacketKind, ParticipantKey, Room};
+use sfu_core::room::{Merge, PacketKind, ParticipantKey, Room};
 use sfu_core::rtp::packet::RtpView;
 use sfu_core::rtp::params::{EncodingParams, Rid, Ssrc};
 use sfu_core::rtp::rtcp::{NtpTime, ReportBlock, SenderInfo, Writer};
@@ -141,6 +141,51 @@ fn changing_encodings_and_layers_costs_no_allocation() {
     assert!(switches > 50 && left_out > 1000, "{switches} {left_out}");
     assert!(stats.repaired_in > before.repaired_in && stats.resent_out > before.resent_out);
     assert_eq!(allocated, 0, "{} packets", stats.packets_out - before.packets_out);
+}
+
+#[test]
+fn packing_sound_costs_no_allocation() {
+    let mut lesson = Lesson::new();
+    let teacher = lesson.join(1);
+    let sound = lesson.publish_audio(teacher);
+    let listeners: Vec<_> = (0..LISTENERS).map(|i| lesson.join(u64::from(2 + i))).collect();
+    for (&listener, i) in listeners.iter().zip(0..) {
+        let mut params = audio_out("a", 200 + i);
+        params.codecs[0].red_pt = Some(64);
+        lesson.room.subscribe(lesson.now, listener, sound, params).unwrap();
+        lesson.room.set_merge(lesson.now, listener, [Merge::Two, Merge::Three, Merge::None][i as usize % 3]);
+        lesson.room.set_redundant(lesson.now, listener, i % 4 > 1);
+    }
+    let sounds: Vec<_> = (0..3000).map(audio).collect();
+    let mut last = [0; LISTENERS as usize];
+    let mut speak = |lesson: &mut Lesson, i: usize| {
+        let (room, now) = (&mut lesson.room, &mut lesson.now);
+        // Each hundredth packet is lost, each hundredth comes late.
+        match i % 100 {
+            10 | 20 => {}
+            23 => room.handle_rtp(*now, teacher, &sounds[i - 3]).unwrap(),
+            _ => room.handle_rtp(*now, teacher, &sounds[i]).unwrap(),
+        }
+        if i.is_multiple_of(50) {
+            report(room, *now, (teacher, 1000), &listeners, |i| last[i as usize]);
+        }
+        for _ in 0..20 {
+            drain(room, *now, |packet| {
+                let packet = RtpView::parse(packet).unwrap();
+                last[packet.ssrc().0 as usize - 200] = packet.seq();
+            });
+            *now += MS;
+        }
+    };
+    (0..1000).for_each(|i| speak(&mut lesson, i));
+    let before = lesson.room.stats();
+    let allocated = allocations(|| (1000..3000).for_each(|i| speak(&mut lesson, i)));
+    let stats = lesson.room.stats();
+    let (merged, redundant) =
+        (stats.merged_out - before.merged_out, stats.redundant_out - before.redundant_out);
+    assert!(merged > 500 * u64::from(LISTENERS) && stats.resent_out > before.resent_out, "{merged}");
+    assert!(redundant > 500 * u64::from(LISTENERS), "{redundant}");
+    assert_eq!(allocated, 0, "{merged} merged, {redundant} redundant packets");
 }
 
 /// Lets everything leave; calls `left` with the packets of media.

@@ -295,6 +295,8 @@ pub struct Publish {
     /// Whether an Opus sender shall fall silent with its room (DTX, RFC 7587 §3.1.3): the answer asks for it, as
     /// browsers do not offer it, unless the offer itself says otherwise. Without meaning for pictures.
     pub dtx: bool,
+    /// Whether the client encrypts it end to end: nothing but its packets' outside can be changed on the way.
+    pub encrypted: bool,
 }
 
 /// The value of `a=msid` (RFC 8830).

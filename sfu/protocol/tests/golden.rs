@@ -25,6 +25,7 @@ fn commands_keep_their_bytes() {
         cid: "c".to_owned(),
         mid: Some("0".to_owned()),
         dtx: true,
+        encrypted: false,
     };
     let size = Some(Size { width: 320, height: 180 });
     let wish = Wish { size, fps: Some(15), priority: None, paused: true };
@@ -35,7 +36,7 @@ fn commands_keep_their_bytes() {
         (ToSfu::OpenTransport { room, transport, link: "s".to_owned() }, "0201ac020173"),
         (
             ToSfu::Offer { transport, offer_id: 2, sdp: "v".to_owned(), publish: vec![publish] },
-            "04ac0202017601070102016301 013001",
+            "04ac0202017601070102016301 01300100",
         ),
         (ToSfu::SetMuted { track, muted: true }, "060701"),
         (ToSfu::Subscribe { transport, track, msid }, "07ac02070250410254 52"),

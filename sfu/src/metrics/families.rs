@@ -185,6 +185,12 @@ const FAMILIES: &[Family] = &[
     counter("lectern_sfu_media_resent_packets_total", "RTP packets sent again on request.", |at| {
         at.edge.core.rooms.resent_out
     }),
+    counter("lectern_sfu_media_merged_packets_total", "RTP packets sent that hold several of sound.", |at| {
+        at.edge.core.rooms.merged_out
+    }),
+    counter("lectern_sfu_media_redundant_packets_total", "RTP packets sent that repeat sound.", |at| {
+        at.edge.core.rooms.redundant_out
+    }),
     counters("lectern_sfu_media_dropped_packets_total", "Packets dropped from a queue.", "reason", |at| {
         let rooms = &at.edge.core.rooms;
         vec![

@@ -83,7 +83,15 @@ async fn join(signaling: &mut Signaling, number: u64) -> (Peer, Peer) {
 }
 
 fn publish(track: TrackId, kind: MediaKind, source: Source, cid: &str) -> Publish {
-    Publish { track, kind, source, cid: cid.to_owned(), mid: None, dtx: kind == MediaKind::Audio }
+    Publish {
+        track,
+        kind,
+        source,
+        cid: cid.to_owned(),
+        mid: None,
+        dtx: kind == MediaKind::Audio,
+        encrypted: false,
+    }
 }
 
 with_one_and_two_workers!(

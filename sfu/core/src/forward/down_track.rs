@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::header::{Headers, MAX_HEADER_LEN};
+use super::repacketiser::{Composed, Makeup, Packing, Parcel, Released, Repacketiser};
 use super::rewriter::{Numbered, Offsets, Rewriter, Skip};
 use super::rtx::{AUDIO_DEPARTURES, Departure, DepartureLog, NotResent, Stamps, VIDEO_DEPARTURES};
 use super::selector::{NotMeant, Selector, Verdict};
@@ -76,6 +77,8 @@ pub struct DownTrack {
     /// Whether packets name their m-line. RFC 8843 §9.2 wants that until the receiver knows whose SSRC it is: its
     /// first report on it says so. One that never reports is told always.
     names_mid: bool,
+    /// Whether sound is packed in another way than it comes.
+    packs: bool,
     /// The codec of the last packet.
     codec: Option<CodecParams>,
     ssrc: Ssrc,
@@ -89,6 +92,7 @@ struct Cold {
     params: SendParams,
     /// The number of the next retransmission.
     rtx_seq: u64,
+    repacketiser: Option<Box<Repacketiser>>,
     /// When the receiver had key frames asked for.
     key_frames: [Option<Instant>; KEY_FRAME_LIMIT],
 }
@@ -103,11 +107,17 @@ impl DownTrack {
             rewriter: Rewriter::new(first_seq(params.ssrc)),
             stats: SendStats::default(),
             headers: Headers::new(&params),
+            packs: false,
             names_mid: params.extensions.id(Extension::Mid).is_some(),
             codec: None,
             ssrc: params.ssrc,
             log: None,
-            cold: Box::new(Cold { params, rtx_seq: u64::from(rtx_seq), key_frames: [None; KEY_FRAME_LIMIT] }),
+            cold: Box::new(Cold {
+                params,
+                repacketiser: None,
+                rtx_seq: u64::from(rtx_seq),
+                key_frames: [None; KEY_FRAME_LIMIT],
+            }),
         }
     }
 
@@ -206,6 +216,54 @@ impl DownTrack {
         self.rewriter.numbers(stream, seq)
     }
 
+    /// How sound is packed from now on. What waits leaves.
+    pub fn set_packing(&mut self, packing: Packing) -> Option<Parcel> {
+        let flushed = self.flush();
+        if self.cold.params.kind == MediaKind::Audio {
+            let redundant =
+                packing.redundant && self.cold.params.codecs.iter().any(|codec| codec.red_pt.is_some());
+            self.cold.repacketiser = Repacketiser::new(Packing { redundant, ..packing }).map(Box::new);
+            self.packs = self.cold.repacketiser.is_some();
+        }
+        flushed
+    }
+
+    /// Whether sound is packed in another way than it comes: admitted packets go through [`pack`](Self::pack).
+    #[inline]
+    pub fn packs(&self) -> bool {
+        self.packs
+    }
+
+    /// An admitted packet of sound waits for others, or leaves with those that did.
+    pub fn pack(&mut self, now: Instant, arrival: &Arrival, payload: &[u8]) -> Released {
+        let Some(repacketiser) = &mut self.cold.repacketiser else { return Released::new() };
+        let Arrival { stream, facts, .. } = arrival;
+        let late = !self.rewriter.leads(*stream, facts.seq);
+        let released = repacketiser.push(now, *stream, (facts, payload), late);
+        released.iter().for_each(|parcel| self.number_once(parcel));
+        released
+    }
+
+    /// What waits leaves.
+    pub fn flush(&mut self) -> Option<Parcel> {
+        let parcel = self.cold.repacketiser.as_mut()?.flush()?;
+        self.number_once(&parcel);
+        Some(parcel)
+    }
+
+    /// When to call [`flush`](Self::flush); `None` while nothing waits.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.cold.repacketiser.as_ref()?.poll_timeout()
+    }
+
+    /// The first packet's number stands for all of them.
+    fn number_once(&mut self, parcel: &Parcel) {
+        for seq in parcel.followers() {
+            let skipped = self.rewriter.skip(parcel.stream, seq);
+            debug_assert_eq!(skipped, Skip::Closed, "nothing behind what waits has left");
+        }
+    }
+
     /// Exact length of a packet that [`depart`](Self::depart) writes.
     #[inline]
     pub fn packet_len(&self, facts: &PacketFacts, payload_len: usize) -> usize {
@@ -221,19 +279,39 @@ impl DownTrack {
         packet: (&PacketFacts, &[u8]),
         out: &mut [u8],
     ) -> Option<usize> {
+        self.depart_as(moment, stream, Makeup::SINGLE, packet, out)
+    }
+
+    /// A packet of sound made up so, to be written by [`depart_as`](Self::depart_as).
+    pub fn compose(&self, up: &UpTrack, stream: StreamKey, first: u64, makeup: Makeup) -> Option<Composed> {
+        let own = self.cold.params.codecs.iter().find(|own| own.codec == Codec::Opus)?;
+        Composed::make(up, own.pt, stream, first, makeup)
+    }
+
+    /// As [`depart`](Self::depart), of a packet made up so.
+    #[inline]
+    pub fn depart_as(
+        &mut self,
+        moment: &mut Moment<'_>,
+        stream: StreamKey,
+        makeup: Makeup,
+        packet: (&PacketFacts, &[u8]),
+        out: &mut [u8],
+    ) -> Option<usize> {
         let (facts, payload) = packet;
         let codec = self.codec(facts.codec)?;
+        let pt = codec.pt_of(makeup)?;
         if MAX_HEADER_LEN + payload.len() > out.len() && self.packet_len(facts, payload.len()) > out.len() {
             return None;
         }
         let Numbered { seq, offsets } = self.rewriter.number(stream, facts.seq)?;
         let stamps = self.stamps(moment);
-        let header = header(self.ssrc, codec.pt, seq, facts, offsets);
+        let header = header(self.ssrc, pt, seq, facts, offsets);
         let len = self.write(&header, facts, stamps, None, offsets, payload, out)?;
         debug_assert_eq!(len, self.packet_len(facts, payload.len()));
         self.stats.on_packet(payload.len());
         if codec.nack {
-            let departure = Departure { seq, stream, source_seq: facts.seq, offsets, stamps };
+            let departure = Departure { seq, stream, source_seq: facts.seq, makeup, offsets, stamps };
             self.log().record(moment.now.millis, &departure);
         }
         Some(len)
@@ -298,7 +376,7 @@ impl DownTrack {
             return None;
         }
         let Some((ssrc, pt)) = self.rtx(facts.codec) else {
-            let pt = self.codec(facts.codec)?.pt;
+            let pt = self.codec(facts.codec)?.pt_of(departure.makeup)?;
             let header = header(self.ssrc, pt, departure.seq, facts, departure.offsets);
             return self.write(&header, facts, departure.stamps, None, departure.offsets, payload, out);
         };
@@ -434,6 +512,14 @@ const PADDING_BIT: u8 = 0x20;
 
 /// The original's sequence number in front of a retransmitted payload (RFC 4588 §4).
 const OSN_LEN: usize = 2;
+
+impl CodecParams {
+    /// The payload type of a packet made up so.
+    #[inline]
+    fn pt_of(&self, makeup: Makeup) -> Option<u8> {
+        if makeup.repeated == 0 { Some(self.pt) } else { self.red_pt }
+    }
+}
 
 fn header(ssrc: Ssrc, pt: u8, seq: u64, facts: &PacketFacts, offsets: Offsets) -> Header {
     let timestamp = facts.time.wrapping_add(offsets.time);

@@ -3,6 +3,7 @@
 
 pub mod down_track;
 pub mod header;
+pub mod repacketiser;
 pub mod rewriter;
 pub mod rtx;
 mod segments;

@@ -262,6 +262,11 @@ impl Rewriter {
         self.tail = None;
     }
 
+    /// Whether an admitted packet comes behind all others that leave.
+    pub fn leads(&self, stream: StreamKey, seq: u64) -> bool {
+        self.segments.newest().is_some_and(|open| open.stream == stream) && seq >= self.frontier
+    }
+
     /// Whether this packet has a number.
     pub fn numbers(&self, stream: StreamKey, seq: u64) -> bool {
         self.segments.of(stream, seq).is_some()

@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::repacketiser::Makeup;
 use super::rewriter::Offsets;
 use crate::rtp::ext::AbsSendTime;
 use crate::track::StreamKey;
@@ -38,6 +39,8 @@ pub struct Departure {
     pub stream: StreamKey,
     /// Its number there.
     pub source_seq: u64,
+    /// What it holds of the source's packets.
+    pub makeup: Makeup,
     /// For timestamp and picture id.
     pub offsets: Offsets,
     /// What the header extensions said that is not the payload's.
@@ -86,9 +89,24 @@ pub struct DepartureLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Run {
     stream: StreamKey,
-    /// Source number less output number, modulo 2^64.
+    /// Source number less as many times the output number as it holds packets, modulo 2^64.
     ahead: u64,
-    offsets: Offsets,
+    /// [`Offsets`], and the bits of [`Makeup`] in the byte that these leave.
+    time: u32,
+    picture: u16,
+    tl0: u8,
+    makeup: u8,
+}
+
+impl Run {
+    /// The run of a departure.
+    #[inline]
+    fn of(departure: &Departure) -> Self {
+        let Departure { seq, stream, source_seq, makeup, offsets, .. } = *departure;
+        let ahead = source_seq.wrapping_sub(seq.wrapping_mul(makeup.packets.into()));
+        let Offsets { time, picture, tl0 } = offsets;
+        Self { stream, ahead, time, picture, tl0, makeup: makeup.to_bits() }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,7 +162,7 @@ impl DepartureLog {
     /// A packet left.
     #[inline]
     pub fn record(&mut self, now: Millis, departure: &Departure) {
-        let Departure { seq, stream, source_seq, offsets, stamps } = *departure;
+        let Departure { seq, stamps, .. } = *departure;
         let len = self.ring.len() as u64;
         if seq + len <= self.highest {
             return;
@@ -155,7 +173,7 @@ impl DepartureLog {
             self.ring[slot].resends = Resends::VACANT;
         }
         self.highest = self.highest.max(seq);
-        let run = self.run(Run { stream, ahead: source_seq.wrapping_sub(seq), offsets });
+        let run = self.run(Run::of(departure));
         let slot = self.slot(seq);
         self.ring[slot] = Record { at: now, run, resends: Resends::NONE };
         if let Some(kept) = self.stamps.get_mut(slot) {
@@ -177,9 +195,11 @@ impl DepartureLog {
             None => self.newest.as_ref(),
             Some(back) => self.runs.get(self.runs.len().checked_sub(back + 1)?),
         };
-        let Run { stream, ahead, offsets } = *run?;
+        let Run { stream, ahead, time, picture, tl0, makeup } = *run?;
+        let (offsets, makeup) = (Offsets { time, picture, tl0 }, Makeup::from_bits(makeup));
         let stamps = self.stamps.get(slot).copied().unwrap_or_default();
-        Some(Departure { seq, stream, source_seq: seq.wrapping_add(ahead), offsets, stamps })
+        let source_seq = seq.wrapping_mul(makeup.packets.into()).wrapping_add(ahead);
+        Some(Departure { seq, stream, source_seq, makeup, offsets, stamps })
     }
 
     /// A receiver misses a packet: what it is, if it is to be sent again; it then counts as sent. `rtt` is the
@@ -243,6 +263,7 @@ mod tests {
             seq,
             stream: StreamKey::new(0, 0),
             source_seq: seq + 1000,
+            makeup: Makeup::SINGLE,
             offsets: Offsets::default(),
             stamps: Stamps::default(),
         }
@@ -310,15 +331,17 @@ mod tests {
             let mut random = Random::new(seed);
             let mut log = DepartureLog::new(64, true);
             let mut departed: Vec<Option<Departure>> = vec![None; 70_000];
-            let (mut ahead, mut picture) = (5000, 0);
+            let (mut ahead, mut packets, mut picture) = (5000, 1, 0);
             for next in 100..departed.len() as u64 {
                 if random.below(4) == 0 {
                     (ahead, picture) = (ahead + random.below(3), picture + random.below(2) as u16);
+                    packets = 1 + random.below(12) / 9;
                 }
                 let seq = next - random.below(2) * random.below(80).min(next);
                 let departure = Departure {
                     stream: StreamKey::new(random.below(8) as u8 / 7, 0),
-                    source_seq: seq + ahead,
+                    source_seq: seq * packets + ahead,
+                    makeup: Makeup { packets: packets as u8, repeated: packets as u8 / 2 },
                     offsets: Offsets { picture, ..Offsets::default() },
                     stamps: Stamps { transport_cc: Some(random.below(65536) as u16), ..Stamps::default() },
                     ..departure(seq)

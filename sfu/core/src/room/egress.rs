@@ -8,6 +8,8 @@ use super::subscription::{DownKey, Subscription};
 use super::table::Table;
 use crate::cc::pacer::{Entry, Priority};
 use crate::forward::down_track::Moment;
+use crate::forward::repacketiser::Makeup;
+use crate::forward::rtx::Departure;
 use crate::track::StreamKey;
 
 /// What a plaintext is.
@@ -124,8 +126,14 @@ impl Room {
             }
             let mut moment = link.moment(self.clock.at(now));
             let written = match item {
-                Queued::Media { down, stream, seq } => {
-                    write_media(&self.tracks, &mut self.downs, &mut moment, (down, stream, seq), out)
+                Queued::Media { down, stream, named } => {
+                    let name = (down, stream, named.seq());
+                    match named.makeup() {
+                        Makeup::SINGLE => write_media(&self.tracks, &mut self.downs, &mut moment, name, out),
+                        makeup => {
+                            write_composed(&self.tracks, &mut self.downs, &mut moment, (name, makeup), out)
+                        }
+                    }
                 }
                 Queued::Own { down, packet } => {
                     write_own(&self.tracks, &mut self.downs, &mut moment, (down, packet), out)
@@ -144,6 +152,11 @@ impl Room {
             }
             self.stats.resent_out +=
                 u64::from(matches!(item, Queued::Own { packet, .. } if packet.padding_len() == 0));
+            if let Queued::Media { named, .. } = item {
+                let makeup = named.makeup();
+                self.stats.merged_out += u64::from(makeup.packets > 1);
+                self.stats.redundant_out += u64::from(makeup.repeated > 0);
+            }
             self.stats.packets_out += 1;
             self.stats.bytes_out += len as u64;
             return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len, more });
@@ -157,8 +170,8 @@ impl Room {
             NotWritten::Stale => self.stats.dropped_stale += 1,
             NotWritten::Unsendable => self.stats.dropped_unsendable += 1,
         }
-        if let &Queued::Media { down, stream, seq } = item {
-            self.give_up(now, down, stream, seq);
+        if let &Queued::Media { down, stream, named } = item {
+            self.give_up(now, down, stream, named.seq());
         }
     }
 }
@@ -187,6 +200,18 @@ fn write_media(
     down.depart(moment, stream, packet, out).ok_or(NotWritten::Unsendable)
 }
 
+fn write_composed(
+    tracks: &Table<TrackKey, Published>,
+    downs: &mut Table<DownKey, Subscription>,
+    moment: &mut Moment<'_>,
+    ((key, stream, first), makeup): ((DownKey, StreamKey, u64), Makeup),
+    out: &mut [u8],
+) -> Result<usize, NotWritten> {
+    let Subscription { down, track, .. } = downs.get_mut(key).ok_or(NotWritten::Unsubscribed)?;
+    let composed = down.compose(&tracks[*track].up, stream, first, makeup).ok_or(NotWritten::Stale)?;
+    down.depart_as(moment, stream, makeup, composed.packet(), out).ok_or(NotWritten::Unsendable)
+}
+
 fn write_own(
     tracks: &Table<TrackKey, Published>,
     downs: &mut Table<DownKey, Subscription>,
@@ -200,6 +225,14 @@ fn write_own(
         return down.pad(moment, padding, out).ok_or(NotWritten::Unsendable);
     }
     let departure = down.departure(own.seq()).ok_or(NotWritten::Stale)?;
-    let packet = tracks[*track].up.packet(departure.stream, departure.source_seq).ok_or(NotWritten::Stale)?;
+    let Departure { stream, source_seq, makeup, .. } = departure;
+    let up = &tracks[*track].up;
+    let composed;
+    let packet = if makeup == Makeup::SINGLE {
+        up.packet(stream, source_seq).ok_or(NotWritten::Stale)?
+    } else {
+        composed = down.compose(up, stream, source_seq, makeup).ok_or(NotWritten::Stale)?;
+        composed.packet()
+    };
     down.depart_again(moment, &departure, packet, out).ok_or(NotWritten::Stale)
 }

@@ -2,12 +2,13 @@
 
 use std::time::Instant;
 
-use super::link::{Queued, Turn, WIRE_OVERHEAD};
+use super::link::{Named, Queued, Turn, WIRE_OVERHEAD};
 use super::room::{ParticipantKey, Room, TrackKey};
 use super::streams;
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::{Priority, Pushed};
 use crate::forward::down_track::Admission;
+use crate::forward::repacketiser::Makeup;
 use crate::forward::rewriter::Skip;
 use crate::forward::selector::NotMeant;
 use crate::track::StreamKey;
@@ -30,6 +31,7 @@ impl Room {
             let key = published.subscribers[index];
             let Subscription { down, to, .. } = &mut self.downs[key];
             match down.admit(&published.up, arrival) {
+                Admission::Queue if down.packs() => self.pack(now, key, arrival),
                 Admission::Queue => {
                     let (to, size) = (*to, down.packet_len(&arrival.facts, arrival.payload_len));
                     self.queue(now, to, priority, size, name(key, arrival));
@@ -97,6 +99,9 @@ impl Room {
 
     fn queue_media(&mut self, now: Instant, key: DownKey, arrival: &Arrival) {
         let Subscription { down, to, track, .. } = &self.downs[key];
+        if down.packs() {
+            return self.pack(now, key, arrival);
+        }
         let (to, size) = (*to, down.packet_len(&arrival.facts, arrival.payload_len));
         self.queue(now, to, priority(&self.tracks[*track].up), size, name(key, arrival));
     }
@@ -128,8 +133,8 @@ impl Room {
         }
         if let Pushed::Displaced(displaced) = pushed {
             self.stats.dropped_queue_full += 1;
-            if let Queued::Media { down, stream, seq } = displaced {
-                self.give_up(now, down, stream, seq);
+            if let Queued::Media { down, stream, named } = displaced {
+                self.give_up(now, down, stream, named.seq());
             }
         }
     }
@@ -155,8 +160,8 @@ impl Room {
         let Some(Subscription { down, to, .. }) = self.downs.get_mut(key) else { return };
         down.abandon();
         self.participants[*to].link.pacer.retain(|item| match *item {
-            Queued::Media { down: other, stream, seq } if other == key => {
-                let kept = down.may_leave(stream, seq);
+            Queued::Media { down: other, stream, named } if other == key => {
+                let kept = down.may_leave(stream, named.seq());
                 self.stats.dropped_undecodable += u64::from(!kept);
                 kept
             }
@@ -176,5 +181,6 @@ fn priority(up: &UpTrack) -> Priority {
 }
 
 fn name(down: DownKey, arrival: &Arrival) -> Queued {
-    Queued::Media { down, stream: arrival.stream, seq: arrival.facts.seq }
+    let named = Named::new(arrival.facts.seq, Makeup::SINGLE);
+    Queued::Media { down, stream: arrival.stream, named }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
-use super::{PacketKind, ParticipantKey, Room, RoomConfig};
+use super::{Merge, PacketKind, ParticipantKey, Room, RoomConfig};
 use crate::rtp::packet::RtpView;
 use crate::rtp::params::{
     Codec, CodecParams, EncodingParams, Extension, ExtensionMap, Mid, ReceiveParams, Rid, SendParams, Ssrc,
@@ -14,7 +14,8 @@ use crate::testing::origin;
 use crate::units::{MediaKind, Source, TrackId, TransportId};
 
 /// Reads `data` as packets, each behind a byte that says whose and what it is (bit 0: the receiver's, bit 1:
-/// RTCP), a byte of milliseconds that pass before it, and a byte of length.
+/// RTCP) and how sound is packed (bits 2 and 3: how many as one, bit 4: repeated), a byte of milliseconds that pass
+/// before it, and a byte of length.
 pub fn fuzz(data: &[u8]) {
     let mut now = origin();
     let (mut room, sender, receiver) = lesson(now);
@@ -23,6 +24,9 @@ pub fn fuzz(data: &[u8]) {
         let (packet, behind) = behind.split_at(usize::from(len).min(behind.len()));
         rest = behind;
         now += Duration::from_millis(u64::from(wait));
+        let merge = [Merge::None, Merge::Two, Merge::Three, Merge::None][usize::from(what >> 2 & 3)];
+        room.set_merge(now, receiver, merge);
+        room.set_redundant(now, receiver, what & 16 != 0);
         let from = if what & 1 == 0 { sender } else { receiver };
         if what & 2 == 0 {
             let _ = room.handle_rtp(now, from, packet);
@@ -52,8 +56,10 @@ fn lesson(now: Instant) -> (Room, ParticipantKey, ParticipantKey) {
     for (id, extension) in (1..).zip(Extension::ALL) {
         extensions.insert(id, extension);
     }
-    let opus = CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
-    let vp8 = CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), nack: true, pli: true };
+    let opus =
+        CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, red_pt: Some(63), nack: true, pli: false };
+    let vp8 =
+        CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), red_pt: None, nack: true, pli: true };
     let named = |rid| EncodingParams { rid: Rid::new(rid), ..EncodingParams::default() };
     let sound = EncodingParams { ssrc: Some(Ssrc(1)), ..EncodingParams::default() };
     let mid = |name| Mid::new(name).expect("it is short and not empty");
@@ -67,7 +73,14 @@ fn lesson(now: Instant) -> (Room, ParticipantKey, ParticipantKey) {
     ] {
         let (id, codecs) = (TrackId(track), ArrayVec::from_iter([codec]));
         let source = if kind == MediaKind::Audio { Source::Microphone } else { Source::Camera };
-        let params = ReceiveParams { mid: mid("0"), kind, codecs: codecs.clone(), extensions, encodings };
+        let params = ReceiveParams {
+            mid: mid("0"),
+            kind,
+            codecs: codecs.clone(),
+            extensions,
+            encodings,
+            encrypted: false,
+        };
         let ssrc = Ssrc(10 + track as u32);
         let rtx_ssrc = codec.rtx_pt.map(|_| Ssrc(13));
         let send = SendParams { mid: mid("1"), kind, codecs, extensions, ssrc, rtx_ssrc };
@@ -87,6 +100,7 @@ mod tests {
         let mut random = Random::new(7);
         for _ in 0..200 {
             let mut data = Vec::new();
+            let merge = random.below(8) as u8;
             for _ in 0..40 {
                 let rtcp = random.below(3) == 0;
                 let who = random.below(4) == 0;
@@ -95,14 +109,14 @@ mod tests {
                 let likely: &[u8] = if rtcp {
                     &[0x81, [200, 201, 205, 206][random.below(4) as usize], 0, 7]
                 } else {
-                    &[0x80, [111, 96, 97, 224][random.below(4) as usize], 0, random.below(8) as u8]
+                    &[0x80, [111, 96, 97, 224, 63][random.below(5) as usize], 0, random.below(8) as u8]
                 };
                 packet.splice(..likely.len().min(packet.len()), likely.iter().copied());
                 if packet.len() > 12 {
                     packet[8..12].copy_from_slice(&(random.below(14) as u32).to_be_bytes());
                 }
                 data.extend([
-                    u8::from(who) | u8::from(rtcp) << 1,
+                    u8::from(who) | u8::from(rtcp) << 1 | merge << 2,
                     random.below(40) as u8,
                     packet.len() as u8,
                 ]);

@@ -10,7 +10,8 @@ use super::participant::Route;
 use super::room::{ParticipantKey, Room, RoomEvent};
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::Priority;
-use crate::forward::rtx::NotResent;
+use crate::forward::repacketiser::{Composed, Makeup};
+use crate::forward::rtx::{Departure, NotResent};
 use crate::rtp::ext::Values;
 use crate::rtp::packet::{ParseError, RtpView};
 use crate::rtp::params::Ssrc;
@@ -201,7 +202,15 @@ impl Room {
                     continue;
                 }
             };
-            let packet = self.tracks[*track].up.packet(departure.stream, departure.source_seq);
+            let up = &self.tracks[*track].up;
+            let Departure { stream, source_seq, makeup, .. } = departure;
+            let composed;
+            let packet = if makeup == Makeup::SINGLE {
+                up.packet(stream, source_seq)
+            } else {
+                composed = down.compose(up, stream, source_seq, makeup);
+                composed.as_ref().map(Composed::packet)
+            };
             let Some((facts, payload)) = packet else {
                 self.stats.not_resent_gone += 1;
                 continue;

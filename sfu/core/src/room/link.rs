@@ -8,6 +8,7 @@ use super::subscription::DownKey;
 use crate::cc::link_control::LinkControl;
 use crate::cc::pacer::{Pacer, PacerConfig, Priority};
 use crate::forward::down_track::{Clock, Moment};
+use crate::forward::repacketiser::{Makeup, Packing};
 use crate::rtp::ext::AbsSendTime;
 use crate::track::StreamKey;
 use crate::units::Millis;
@@ -17,7 +18,7 @@ use crate::units::Millis;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queued {
     /// A packet of the source.
-    Media { down: DownKey, stream: StreamKey, seq: u64 },
+    Media { down: DownKey, stream: StreamKey, named: Named },
     /// A packet of our own.
     Own { down: DownKey, packet: Own },
 }
@@ -46,6 +47,31 @@ impl Own {
     /// 0: it is a packet that left before.
     pub(super) fn padding_len(self) -> u8 {
         (self.0 >> Self::SEQ_BITS) as u8
+    }
+}
+
+/// A packet of a stream by the source's number, that of the first new one where it is made of several. In eight bytes,
+/// so that two entries of a queue fit a cache line: numbers stay far below 2^60.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named(u64);
+
+impl Named {
+    const SEQ_BITS: u32 = 60;
+
+    #[inline]
+    pub(super) fn new(seq: u64, makeup: Makeup) -> Self {
+        debug_assert!(seq < 1 << Self::SEQ_BITS);
+        Self(u64::from(makeup.to_bits()) << Self::SEQ_BITS | seq)
+    }
+
+    #[inline]
+    pub(super) fn seq(self) -> u64 {
+        self.0 & ((1 << Self::SEQ_BITS) - 1)
+    }
+
+    #[inline]
+    pub(super) fn makeup(self) -> Makeup {
+        Makeup::from_bits((self.0 >> Self::SEQ_BITS) as u8)
     }
 }
 
@@ -80,6 +106,8 @@ pub(super) struct Link {
     pub(super) probing: Option<Probing>,
     /// The last round trip measured.
     pub(super) rtt: Option<Duration>,
+    /// How sound is packed.
+    pub(super) packing: Packing,
 }
 
 impl Link {
@@ -88,6 +116,7 @@ impl Link {
             pacer: Pacer::new(pacer, now),
             turn: Turn::Idle,
             rtt: None,
+            packing: Packing::default(),
             control: None,
             lesson: None,
             probing: None,
@@ -161,6 +190,14 @@ mod tests {
     use super::super::participant::Participant;
     use super::super::table::SLOT_HEAD;
     use super::*;
+
+    #[test]
+    fn a_name_tells_number_and_makeup() {
+        for (seq, packets, repeated) in [(0, 1, 0), (65_536, 3, 3), ((1 << 60) - 1, 2, 1)] {
+            let named = Named::new(seq, Makeup { packets, repeated });
+            assert_eq!((named.seq(), named.makeup()), (seq, Makeup { packets, repeated }));
+        }
+    }
 
     #[test]
     fn what_each_packet_touches_of_a_link_fits_a_cache_line_and_two_names_fit_another() {

@@ -18,6 +18,7 @@ mod fuzz;
 mod ingress;
 mod layers;
 mod link;
+mod packing;
 mod participant;
 mod probing;
 mod quality;
@@ -31,6 +32,7 @@ mod table;
 
 pub use crate::cc::link_monitor::LinkState;
 pub use crate::cc::pacer::Priority;
+pub use crate::forward::repacketiser::{Merge, Packing};
 pub use congestion::LinkFigures;
 pub use egress::{Fit, Outgoing, PacketKind};
 #[cfg(feature = "sim")]

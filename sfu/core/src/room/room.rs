@@ -8,6 +8,7 @@ use slotmap::{Key, new_key_type};
 use thiserror::Error;
 
 use super::link::{Turn, TurnClock};
+use super::packing::Flushes;
 use super::participant::{Participant, Route};
 use super::quality::Rounds;
 use super::speaker::Speakers;
@@ -17,6 +18,7 @@ use crate::cc::link_estimator::LinkConfig;
 use crate::cc::pacer::PacerConfig;
 use crate::cc::twcc::{ArrivalRecorder, DEFAULT_INTERVAL};
 use crate::forward::down_track::DownTrack;
+use crate::forward::repacketiser::Packing;
 use crate::rtp::params::{Extension, ReceiveParams, SendParams, Ssrc};
 use crate::stats::RoomStats;
 use crate::track::up_track::{StreamRole, UpTrack};
@@ -56,6 +58,8 @@ pub struct RoomConfig {
     /// What the link to each participant is believed to carry; `None`: links are not controlled. That is the
     /// default until layers follow what a link carries: pacing alone would only keep a thin link's queue full.
     pub link: Option<LinkConfig>,
+    /// How sound is packed on each link, until [`Room::set_merge`] or [`Room::set_redundant`] says otherwise.
+    pub packing: Packing,
 }
 
 impl Default for RoomConfig {
@@ -67,6 +71,7 @@ impl Default for RoomConfig {
             report_interval: Duration::from_secs(1),
             pacer: PacerConfig::default(),
             link: None,
+            packing: Packing::default(),
         }
     }
 }
@@ -153,6 +158,8 @@ pub struct Room {
     pub(super) feedback_due: Option<Instant>,
     /// No link's control is due earlier; `None` while none is controlled.
     pub(super) links_due: Option<Instant>,
+    /// Whose packets of sound wait for others.
+    pub(super) flushes: Flushes,
     pub(super) events: VecDeque<RoomEvent>,
     pub(super) speakers: Speakers,
     pub(super) rounds: Rounds,
@@ -195,6 +202,7 @@ impl Room {
             reporting: VecDeque::new(),
             feedback_due: None,
             links_due: None,
+            flushes: Flushes::default(),
             events: VecDeque::new(),
             speakers: Speakers::default(),
             rounds: Rounds::default(),
@@ -215,7 +223,8 @@ impl Room {
         // Sixteen phases, so that a class which joins together does not report together.
         let phase = self.participants.len() as u32 % 16 + 1;
         let first_report = now + self.config.report_interval * phase / 16;
-        let participant = Participant::new(now, transport, self.config.pacer, first_report);
+        let mut participant = Participant::new(now, transport, self.config.pacer, first_report);
+        participant.link.packing = self.config.packing;
         let key = self.participants.insert(participant);
         self.feedback_by(first_report);
         self.rounds.begin(now);
@@ -361,9 +370,12 @@ impl Room {
         }
         let muted = self.tracks[key].up.muted();
         let ssrcs = ssrcs(&params);
-        let down = DownTrack::new(params, muted || wish.paused);
-        let starved = false;
-        let down = self.downs.insert(Subscription { down, to, track: key, id, wish, starved, told_paused });
+        let mut down = DownTrack::new(params, muted || wish.paused);
+        down.set_packing(self.participants[to].link.packing);
+        let (starved, awaits_flush) = (false, false);
+        let subscription =
+            Subscription { down, to, track: key, id, wish, starved, told_paused, awaits_flush };
+        let down = self.downs.insert(subscription);
         let participant = &mut self.participants[to];
         participant.subscriptions.push(down);
         participant.sent.extend(ssrcs.map(|ssrc| (ssrc, down)));
@@ -444,12 +456,14 @@ impl Room {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let paced = self.waiting.iter().filter_map(|&key| self.participants[key].link.pacer.poll_timeout());
         let people = [self.speakers.poll_timeout(), self.rounds.poll_timeout()].into_iter().flatten();
-        paced.chain(self.feedback_due).chain(self.links_due).chain(people).min()
+        let due = [self.feedback_due, self.links_due, self.flushes.poll_timeout()].into_iter().flatten();
+        paced.chain(due).chain(people).min()
     }
 
     /// Lets time pass.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.tick_links(now);
+        self.flush(now);
         let Self { waiting, participants, ready, .. } = self;
         waiting.retain(|&key| {
             let link = &mut participants[key].link;

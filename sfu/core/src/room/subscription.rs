@@ -25,6 +25,8 @@ pub(super) struct Subscription {
     pub(super) starved: bool,
     /// Whether the receiver was told that nothing flows.
     pub(super) told_paused: bool,
+    /// Whether it is among those whose packets of sound are to leave at a certain time.
+    pub(super) awaits_flush: bool,
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@
 
 pub mod ext;
 pub mod opus;
+pub mod opus_frames;
 pub mod packet;
 pub mod params;
+pub mod red;
 pub mod rtcp;
 pub mod vp8;

@@ -75,6 +75,8 @@ pub struct CodecParams {
     pub pt: u8,
     /// The payload type of its retransmissions (RFC 4588), where agreed.
     pub rtx_pt: Option<u8>,
+    /// The payload type of redundant audio (RFC 2198) with this codec in its blocks, where agreed.
+    pub red_pt: Option<u8>,
     /// Whether generic NACK (RFC 4585 §6.2.1) was agreed.
     pub nack: bool,
     /// Whether PLI (RFC 4585 §6.3.1) was agreed.
@@ -200,6 +202,8 @@ pub struct ReceiveParams {
     pub extensions: ExtensionMap,
     /// Its encodings, lowest first; one where there is no simulcast.
     pub encodings: ArrayVec<EncodingParams, MAX_ENCODINGS>,
+    /// Whether it is encrypted end to end: its packets are passed on as they are, or nobody could decrypt them.
+    pub encrypted: bool,
 }
 
 /// What we send on an m-line: a subscribed track. The SSRCs are ours and new for each use of an m-line.

@@ -156,6 +156,7 @@ impl Client {
             codecs: codecs(codec),
             extensions: extensions(),
             encodings,
+            encrypted: false,
         };
         let source = if kind == MediaKind::Video { Source::Camera } else { Source::Microphone };
         Publication { track: TrackId(self.id.0 << 8 | index as u64), source, params }
@@ -329,6 +330,7 @@ fn codecs(codec: Codec) -> ArrayVec<CodecParams, { crate::rtp::params::MAX_CODEC
         codec,
         pt: if video { 96 } else { 111 },
         rtx_pt: video.then_some(97),
+        red_pt: None,
         nack: true,
         pli: video,
     }])

@@ -148,7 +148,14 @@ impl Script {
         });
         let source = if kind == MediaKind::Audio { Source::Microphone } else { Source::Camera };
         let encodings = encodings.collect();
-        let params = ReceiveParams { mid: mid(track), kind, codecs, extensions: extensions(), encodings };
+        let params = ReceiveParams {
+            mid: mid(track),
+            kind,
+            codecs,
+            extensions: extensions(),
+            encodings,
+            encrypted: false,
+        };
         Command::Publish { transport, track, source, params }
     }
 
@@ -169,8 +176,10 @@ fn mid(track: TrackId) -> Mid {
 }
 
 fn codecs(track: TrackId) -> (MediaKind, ArrayVec<CodecParams, { crate::rtp::params::MAX_CODECS }>) {
-    let opus = CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
-    let vp8 = CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), nack: true, pli: true };
+    let opus =
+        CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, red_pt: None, nack: true, pli: false };
+    let vp8 =
+        CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), red_pt: None, nack: true, pli: true };
     let (kind, codec) =
         if track.0.is_multiple_of(3) { (MediaKind::Audio, opus) } else { (MediaKind::Video, vp8) };
     (kind, ArrayVec::from_iter([codec]))

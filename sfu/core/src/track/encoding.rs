@@ -14,6 +14,7 @@ use super::up_track::ReceiveError;
 use crate::rtp::ext::Values;
 use crate::rtp::packet::RtpView;
 use crate::rtp::params::{Codec, CodecParams, EncodingParams, Ssrc};
+use crate::rtp::red::RedView;
 use crate::rtp::rtcp::{NtpTime, ReportBlock};
 use crate::rtp::vp8::Vp8Descriptor;
 use crate::seq::{SeqUnwrapper, TimestampUnwrapper};
@@ -146,10 +147,11 @@ impl Encoding {
         packet: &RtpView<'_>,
         values: &Values<'_>,
     ) -> Result<Arrival, ReceiveError> {
+        let payload = new_payload(codec, packet)?;
         let seq = self.extend(packet.seq())?;
         let time = self.time.unwrap(packet.timestamp());
         self.stats.on_packet(now, seq, time, codec.codec.clock_rate());
-        self.store(now, codec, seq, packet, packet.payload(), values)
+        self.store(now, codec, seq, packet, payload, values)
     }
 
     /// Takes in a retransmission: the original's number, then its payload (RFC 4588 §4). It counts for the
@@ -284,7 +286,7 @@ impl Encoding {
 
     /// Without a repair stream packets are sent again among the media, as sound is.
     fn note_resent(&mut self, codec: &CodecParams, packet: &RtpView<'_>) {
-        if packet.pt() == codec.pt {
+        if packet.pt() == codec.pt || Some(packet.pt()) == codec.red_pt {
             self.stats.on_resent();
         }
     }
@@ -354,6 +356,17 @@ fn temporal_layer(facts: &PacketFacts) -> u8 {
     facts.vp8.and_then(|vp8| vp8.temporal).map_or(0, |layer| layer.tid)
 }
 
+/// What a packet says for the first time: of redundant audio (RFC 2198) nothing else is kept, each receiver's link
+/// decides anew what is said twice on it.
+fn new_payload<'a>(codec: &CodecParams, packet: &RtpView<'a>) -> Result<&'a [u8], ReceiveError> {
+    let payload = packet.payload();
+    if codec.red_pt != Some(packet.pt()) || payload.is_empty() {
+        return Ok(payload);
+    }
+    let new = RedView::parse(payload).map_err(|_| ReceiveError::Redundancy)?.new_block();
+    if new.pt == codec.pt { Ok(new.payload) } else { Err(ReceiveError::Redundancy) }
+}
+
 fn facts(
     now: Instant,
     codec: Codec,
@@ -389,7 +402,7 @@ mod tests {
     use crate::testing::origin;
 
     const OPUS: CodecParams =
-        CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
+        CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, red_pt: None, nack: true, pli: false };
 
     fn encoding() -> Encoding {
         let stream = StreamKey::new(0, 0);

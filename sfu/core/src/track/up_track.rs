@@ -31,6 +31,9 @@ pub enum ReceiveError {
     /// Its payload type was not agreed for this stream.
     #[error("payload type not agreed")]
     PayloadType,
+    /// It is no redundant audio of the agreed codec.
+    #[error("no redundant audio")]
+    Redundancy,
     /// It arrived before, as itself or repaired.
     #[error("duplicate")]
     Duplicate,
@@ -318,7 +321,7 @@ impl UpTrack {
 
     fn codec(&self, pt: u8, role: StreamRole) -> Option<&CodecParams> {
         self.params.codecs.iter().find(|codec| match role {
-            StreamRole::Media => codec.pt == pt,
+            StreamRole::Media => codec.pt == pt || codec.red_pt == Some(pt),
             StreamRole::Rtx => codec.rtx_pt == Some(pt),
         })
     }

@@ -272,11 +272,11 @@ pub fn extensions_out() -> ExtensionMap {
 }
 
 pub fn opus(pt: u8) -> CodecParams {
-    CodecParams { codec: Codec::Opus, pt, rtx_pt: None, nack: true, pli: false }
+    CodecParams { codec: Codec::Opus, pt, rtx_pt: None, red_pt: None, nack: true, pli: false }
 }
 
 pub fn vp8(pt: u8, rtx_pt: u8) -> CodecParams {
-    CodecParams { codec: Codec::Vp8, pt, rtx_pt: Some(rtx_pt), nack: true, pli: true }
+    CodecParams { codec: Codec::Vp8, pt, rtx_pt: Some(rtx_pt), red_pt: None, nack: true, pli: true }
 }
 
 pub fn audio_in(mid: &str, ssrc: u32) -> ReceiveParams {
@@ -286,6 +286,7 @@ pub fn audio_in(mid: &str, ssrc: u32) -> ReceiveParams {
         codecs: ArrayVec::from_iter([opus(OPUS)]),
         extensions: extensions_in(),
         encodings: ArrayVec::from_iter([EncodingParams { ssrc: Some(Ssrc(ssrc)), ..Default::default() }]),
+        encrypted: false,
     }
 }
 
@@ -296,6 +297,7 @@ pub fn video_in(mid: &str, encodings: &[EncodingParams]) -> ReceiveParams {
         codecs: ArrayVec::from_iter([vp8(VP8, VP8_RTX)]),
         extensions: extensions_in(),
         encodings: encodings.iter().copied().collect(),
+        encrypted: false,
     }
 }
 

@@ -50,7 +50,7 @@ pub fn config() -> NegotiationConfig {
 pub fn publish(track: u64, kind: MediaKind, cid: &str) -> Publish {
     let dtx = kind == MediaKind::Audio;
     let source = if dtx { Source::Microphone } else { Source::Camera };
-    Publish { track: TrackId(track), kind, source, cid: cid.to_owned(), mid: None, dtx }
+    Publish { track: TrackId(track), kind, source, cid: cid.to_owned(), mid: None, dtx, encrypted: false }
 }
 
 /// What we answer in the scenario.

@@ -66,7 +66,15 @@ fn speak(rooms: &mut Rooms) {
         Fingerprint([9; 32])
     );
     let (kind, source) = (MediaKind::Audio, Source::Microphone);
-    let voice = Publish { track: VOICE, kind, source, cid: "voice".to_owned(), mid: None, dtx: true };
+    let voice = Publish {
+        track: VOICE,
+        kind,
+        source,
+        cid: "voice".to_owned(),
+        mid: None,
+        dtx: true,
+        encrypted: false,
+    };
     rooms.handle_command(ToSfu::Offer { transport: TEACHER, offer_id: 1, sdp, publish: vec![voice] });
 }
 

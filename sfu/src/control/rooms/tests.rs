@@ -78,7 +78,15 @@ fn offer(transport: TransportId, directions: &[&str], publish: &[TrackId]) -> To
 
 fn publication(track: TrackId, mid: usize) -> Publish {
     let (kind, source) = (MediaKind::Audio, Source::Microphone);
-    Publish { track, kind, source, cid: format!("cid{mid}"), mid: Some(mid.to_string()), dtx: true }
+    Publish {
+        track,
+        kind,
+        source,
+        cid: format!("cid{mid}"),
+        mid: Some(mid.to_string()),
+        dtx: true,
+        encrypted: false,
+    }
 }
 
 fn subscribe(transport: TransportId, track: TrackId) -> ToSfu {

@@ -1,6 +1,8 @@
 //! Which codec of an m-line we take, with its payload types, feedback and format parameters.
 //!
-//! One codec a line: Opus, or VP8 with RTX. RED, FEC and everything else stays out of the answer.
+//! One codec a line: Opus, with RED (RFC 2198) around it, or VP8 with RTX. FEC and everything else stays out of the
+//! answer. Opus stands before RED: a browser sends what stands first, and a thin uplink has no room to say things
+//! twice.
 
 use rtc::sdp::MediaDescription;
 
@@ -36,10 +38,17 @@ impl AgreedCodec {
                 && mapping(media, rtx).is_some_and(|name| is(name, RTX))
                 && parameter(media, rtx, "apt").is_some_and(|apt| apt.parse() == Ok(pt))
         });
+        let red_pt = pts().find(|&red| {
+            let mut blocks = of_payload_type(media, "fmtp", red).flat_map(|blocks| blocks.split('/'));
+            codec == Codec::Opus
+                && mapping(media, red).is_some_and(|name| is(name, RED))
+                && blocks.next().is_some_and(|block| block.parse() == Ok(pt))
+                && blocks.all(|block| block.parse() == Ok(pt))
+        });
         let feedback = |wanted: &str| has_feedback(media, pt, wanted);
         // Browsers never offer NACK for Opus, and yet ask and answer for what is missing once the answer has it.
         let nack = feedback("nack") || codec == Codec::Opus;
-        let params = CodecParams { codec, pt, rtx_pt, nack, pli: feedback("nack pli") };
+        let params = CodecParams { codec, pt, rtx_pt, red_pt, nack, pli: feedback("nack pli") };
         let format = (codec == Codec::Opus).then(|| opus_format(media, pt));
         let dtx = format.as_ref().and_then(|_| parameter(media, pt, "usedtx")).map(|value| value == "1");
         Some(Self { params, fir: feedback("ccm fir"), transport_cc: feedback("transport-cc"), format, dtx })
@@ -56,6 +65,9 @@ pub(super) const fn rtpmap(codec: Codec) -> &'static str {
 
 /// The `a=rtpmap` of video retransmissions (RFC 4588 §8.1).
 pub(super) const RTX: &str = "rtx/90000";
+
+/// The `a=rtpmap` of redundant audio (RFC 2198 §5) with Opus in its blocks.
+pub(super) const RED: &str = "red/48000/2";
 
 /// A payload type that may be used beside RTCP on one port (RFC 5761 §4).
 fn payload_type(text: &str) -> Option<u8> {
@@ -123,7 +135,8 @@ mod tests {
     #[test]
     fn vp8_is_found_behind_other_codecs_with_its_own_rtx_and_feedback() {
         let agreed = AgreedCodec::choose(&parse_media(VIDEO), MediaKind::Video).expect("VP8 is offered");
-        let params = CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), nack: true, pli: false };
+        let params =
+            CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), red_pt: None, nack: true, pli: false };
         assert_eq!(agreed, AgreedCodec { params, fir: true, transport_cc: false, format: None, dtx: None });
     }
 
@@ -147,6 +160,24 @@ mod tests {
             "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=rtpmap:111 opus/48000/2\r\na=rtcp-fb:111 transport-cc\r\n";
         let agreed = AgreedCodec::choose(&parse_media(text), MediaKind::Audio).expect("Opus is offered");
         assert!(agreed.params.nack);
+    }
+
+    #[test]
+    fn redundant_audio_is_taken_where_its_blocks_are_opus() {
+        for (format, red_pt) in [
+            ("a=fmtp:63 111/111\r\n", Some(63)),
+            ("a=fmtp:63 111/111/111\r\n", Some(63)),
+            ("a=fmtp:63 111/0\r\n", None),
+            ("a=fmtp:63 0/111\r\n", None),
+            ("", None),
+        ] {
+            let text = format!(
+                "m=audio 9 UDP/TLS/RTP/SAVPF 111 63\r\na=rtpmap:63 red/48000/2\r\n\
+                 a=rtpmap:111 opus/48000/2\r\n{format}"
+            );
+            let agreed = AgreedCodec::choose(&parse_media(&text), MediaKind::Audio).expect("Opus is offered");
+            assert_eq!(agreed.params.red_pt, red_pt, "{format}");
+        }
     }
 
     #[test]

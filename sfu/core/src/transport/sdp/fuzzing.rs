@@ -28,6 +28,7 @@ fn offer(offer: &str) {
         cid: "camera".to_owned(),
         mid: None,
         dtx: true,
+        encrypted: false,
     });
     let Ok(first) = negotiation.offer(offer, &publish) else {
         assert_eq!(format!("{negotiation:?}"), before);

@@ -307,13 +307,27 @@ impl Carried {
 fn line(index: usize, kind: MediaKind) -> OfferedLine {
     let (media, codec, extensions): (_, _, &[Extension]) = match kind {
         MediaKind::Audio => {
-            let params = CodecParams { codec: Codec::Opus, pt: 111, rtx_pt: None, nack: true, pli: false };
+            let params = CodecParams {
+                codec: Codec::Opus,
+                pt: 111,
+                rtx_pt: None,
+                red_pt: None,
+                nack: true,
+                pli: false,
+            };
             let format = Some("minptime=10;useinbandfec=1".to_owned());
             let codec = AgreedCodec { params, fir: false, transport_cc: true, format, dtx: None };
             ("audio", codec, &[Extension::Mid, Extension::AudioLevel, Extension::TransportCc])
         }
         MediaKind::Video => {
-            let params = CodecParams { codec: Codec::Vp8, pt: 96, rtx_pt: Some(97), nack: true, pli: true };
+            let params = CodecParams {
+                codec: Codec::Vp8,
+                pt: 96,
+                rtx_pt: Some(97),
+                red_pt: None,
+                nack: true,
+                pli: true,
+            };
             let codec = AgreedCodec { params, fir: true, transport_cc: true, format: None, dtx: None };
             ("video", codec, &VIDEO_EXTENSIONS)
         }

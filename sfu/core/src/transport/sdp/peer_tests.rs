@@ -53,6 +53,7 @@ fn an_independent_peer_accepts_our_answers_and_flips_its_directions() {
         cid: "camera".to_owned(),
         mid: None,
         dtx: false,
+        encrypted: false,
     };
     let second = negotiate(&mut peer, &mut negotiation, now, &[camera]);
     let directions = directions(&mut peer);

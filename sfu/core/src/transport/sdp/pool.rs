@@ -307,8 +307,9 @@ impl Incoming {
         };
         let msid_track = media.msid_track.clone();
         match (track, self) {
-            (Some(&Publish { track, dtx, .. }), _) => {
-                Self::Track { track, dtx, params: Box::new(receive_params(mid, media)), msid_track }
+            (Some(&Publish { track, dtx, encrypted, .. }), _) => {
+                let params = ReceiveParams { encrypted, ..receive_params(mid, media) };
+                Self::Track { track, dtx, params: Box::new(params), msid_track }
             }
             (None, Self::Track { msid_track: old, .. } | Self::Ended { msid_track: old })
                 if media.direction.sends() && old == msid_track =>
@@ -352,6 +353,7 @@ fn receive_params(mid: Mid, media: &OfferedMedia) -> ReceiveParams {
         codecs: [media.codec.params].into_iter().collect(),
         extensions: media.extension_map(Direction::sends),
         encodings: media.encodings.clone(),
+        encrypted: false,
     }
 }
 

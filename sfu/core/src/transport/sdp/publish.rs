@@ -76,7 +76,15 @@ mod tests {
 
     fn publish(track: u64, kind: MediaKind, cid: &str, mid: Option<&str>) -> Publish {
         let (cid, mid) = (cid.to_owned(), mid.map(str::to_owned));
-        Publish { track: TrackId(track), kind, source: Source::Camera, cid, mid, dtx: false }
+        Publish {
+            track: TrackId(track),
+            kind,
+            source: Source::Camera,
+            cid,
+            mid,
+            dtx: false,
+            encrypted: false,
+        }
     }
 
     fn bound(senders: &[Sender<'_>], wanted: &[Publish]) -> Vec<Option<u64>> {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use sfu_protocol::control::{MAX_DATA_BYTES, Msid};
 
-use super::codec::{AgreedCodec, RTX, rtpmap};
+use super::codec::{AgreedCodec, RED, RTX, rtpmap};
 use super::direction::Direction;
 use super::offer::{Content, OfferedLine, OfferedMedia, SCTP_PORT};
 use crate::rtp::params::{EncodingParams, Mid, SendParams};
@@ -105,7 +105,8 @@ fn write_head(
 
 fn write_formats(out: &mut String, codec: &AgreedCodec) -> fmt::Result {
     write!(out, " {}", codec.params.pt)?;
-    codec.params.rtx_pt.map_or(Ok(()), |rtx| write!(out, " {rtx}"))
+    let mut others = codec.params.red_pt.into_iter().chain(codec.params.rtx_pt);
+    others.try_for_each(|other| write!(out, " {other}"))
 }
 
 fn write_transport(out: &mut String, local: &Local<'_>, candidates: &[SocketAddr], mid: Mid) -> fmt::Result {
@@ -166,6 +167,9 @@ fn write_codec(out: &mut String, codec: &AgreedCodec, dtx: bool) -> fmt::Result 
     if let Some(format) = &codec.format {
         let dtx = if codec.dtx.unwrap_or(dtx) { ";usedtx=1" } else { "" };
         write!(out, "a=fmtp:{pt} {format}{dtx}\r\n")?;
+    }
+    if let Some(red) = params.red_pt {
+        write!(out, "a=rtpmap:{red} {RED}\r\na=fmtp:{red} {pt}/{pt}\r\n")?;
     }
     params.rtx_pt.map_or(Ok(()), |rtx| write!(out, "a=rtpmap:{rtx} {RTX}\r\na=fmtp:{rtx} apt={pt}\r\n"))
 }

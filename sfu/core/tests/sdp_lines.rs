@@ -157,6 +157,19 @@ fn dtx_is_asked_for_on_the_line_of_the_track_that_wants_it_unless_the_offer_says
 }
 
 #[test]
+fn sound_that_is_encrypted_end_to_end_is_not_taken_apart() {
+    for (encrypted, red_pt) in [(false, Some(63)), (true, None)] {
+        let (mut client, mut negotiation) = joined();
+        let redundant = "sendonly\r\na=msid:- mic\r\na=rtpmap:63 red/48000/2\r\na=fmtp:63 111/111";
+        client.lines.push(Client::line(Audio, "7", redundant).replacen(" 111", " 111 63", 1));
+        let publish = Publish { encrypted, ..publish(1, Audio, "mic") };
+        let answered = negotiation.offer(&client.offer(), &[publish]).expect("a good offer");
+        let (_, params) = &answered.receive[0];
+        assert_eq!((params.encrypted, params.codecs[0].red_pt), (encrypted, red_pt));
+    }
+}
+
+#[test]
 fn a_line_may_carry_media_both_ways() {
     let mut client = Client { lines: Vec::new(), ufrag: "both" };
     client.add(Audio, "a", "sendrecv\r\na=msid:- mic");

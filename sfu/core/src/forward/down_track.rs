@@ -289,7 +289,6 @@ impl DownTrack {
     }
 
     /// As [`depart`](Self::depart), of a packet made up so.
-    #[inline]
     pub fn depart_as(
         &mut self,
         moment: &mut Moment<'_>,
@@ -517,7 +516,7 @@ impl CodecParams {
     /// The payload type of a packet made up so.
     #[inline]
     fn pt_of(&self, makeup: Makeup) -> Option<u8> {
-        if makeup.repeated == 0 { Some(self.pt) } else { self.red_pt }
+        if makeup.repeated() == 0 { Some(self.pt) } else { self.red_pt }
     }
 }
 

@@ -69,30 +69,43 @@ pub struct Packing {
 /// Most packets in one: 60 ms, of 120 that a packet may hold.
 const MAX_PACKETS: usize = 3;
 
-/// Which of the source's packets a packet of sound holds.
+/// Which of the source's packets a packet of sound holds. In four bits, as packets of pictures carry it along.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Makeup {
-    /// How many, from its own number on: 1..=3.
-    pub packets: u8,
-    /// How many of those before it are repeated in it, 0..=3: the last packet that left.
-    pub repeated: u8,
-}
+pub struct Makeup(u8);
 
 impl Makeup {
     /// One packet as it came.
-    pub const SINGLE: Self = Self { packets: 1, repeated: 0 };
+    pub const SINGLE: Self = Self(0);
 
-    /// In four bits, all zero in [`SINGLE`](Self::SINGLE).
+    /// So many `packets`, 1..=3, from its own number on, and so many `repeated`, 0..=3, of those before it: the last
+    /// packet that left.
+    pub fn new(packets: u8, repeated: u8) -> Self {
+        debug_assert!((1..=4).contains(&packets) && repeated < 4);
+        Self((packets - 1) << 2 | repeated)
+    }
+
+    /// How many of the source's packets it holds, from its own number on.
+    #[inline]
+    pub fn packets(self) -> u8 {
+        (self.0 >> 2) + 1
+    }
+
+    /// How many of those before it are repeated in it.
+    #[inline]
+    pub fn repeated(self) -> u8 {
+        self.0 & 3
+    }
+
+    /// Its four bits, all zero in [`SINGLE`](Self::SINGLE).
     #[inline]
     pub fn to_bits(self) -> u8 {
-        debug_assert!((1..=4).contains(&self.packets) && self.repeated < 4);
-        (self.packets - 1) << 2 | self.repeated
+        self.0
     }
 
     /// The reverse; the upper four bits are ignored.
     #[inline]
     pub fn from_bits(bits: u8) -> Self {
-        Self { packets: (bits >> 2 & 3) + 1, repeated: bits & 3 }
+        Self(bits & 0x0f)
     }
 }
 
@@ -112,7 +125,7 @@ pub struct Parcel {
 impl Parcel {
     /// The numbers of the source that it needs none of its own for.
     pub fn followers(&self) -> impl Iterator<Item = u64> + use<> {
-        self.first + 1..self.first + u64::from(self.makeup.packets)
+        self.first + 1..self.first + u64::from(self.makeup.packets())
     }
 }
 
@@ -220,7 +233,7 @@ impl Repacketiser {
                 && red::OVERHEAD + old.len + len <= MAX_PACKED_LEN
         });
         let (repeated, more) = old.map_or((0, 0), |old| (old.packets, red::OVERHEAD + old.len));
-        let makeup = Makeup { packets, repeated };
+        let makeup = Makeup::new(packets, repeated);
         Parcel { stream, first: start.0, makeup, payload_len: more + len }
     }
 
@@ -287,19 +300,19 @@ impl Composed {
     /// bytes whenever it is made. `None` where a packet in it is gone.
     pub fn make(up: &UpTrack, pt: u8, stream: StreamKey, first: u64, makeup: Makeup) -> Option<Self> {
         let mut payload = ArrayVec::new();
-        if makeup.repeated > 0 {
+        if makeup.repeated() > 0 {
             payload.try_extend_from_slice(&[0; red::OVERHEAD]).ok()?;
             let old = append(
                 up,
                 stream,
-                (first.checked_sub(makeup.repeated.into())?, makeup.repeated),
+                (first.checked_sub(makeup.repeated().into())?, makeup.repeated()),
                 &mut payload,
             )?;
             let offset = up.packet(stream, first)?.0.time.wrapping_sub(old.time);
             let headers = red::headers(pt, offset, payload.len() - red::OVERHEAD)?;
             payload[..red::OVERHEAD].copy_from_slice(&headers);
         }
-        let facts = append(up, stream, (first, makeup.packets), &mut payload)?;
+        let facts = append(up, stream, (first, makeup.packets()), &mut payload)?;
         Some(Self { facts, payload })
     }
 
@@ -358,7 +371,7 @@ mod tests {
 
     /// What leaves: the number of the first, and how many.
     fn parcels(released: impl IntoIterator<Item = Parcel>) -> Vec<(u64, u8)> {
-        released.into_iter().map(|own| (own.first, own.makeup.packets)).collect()
+        released.into_iter().map(|own| (own.first, own.makeup.packets())).collect()
     }
 
     fn packing(merge: Merge) -> Packing {
@@ -509,14 +522,15 @@ mod tests {
             for (i, &(seq, frame, payload, expected)) in rows.iter().enumerate() {
                 let late = rows[..i].iter().any(|before| before.0 > seq);
                 let released = repacketiser.push(origin(), STREAM, (&facts(seq, frame * 960), payload), late);
-                let left = released.iter().map(|own| (own.first, own.makeup.packets, own.makeup.repeated));
+                let left =
+                    released.iter().map(|own| (own.first, own.makeup.packets(), own.makeup.repeated()));
                 assert_eq!(left.collect::<Vec<_>>(), expected, "{merge:?}, packet {seq}");
             }
         }
     }
 
     fn numbers(released: impl IntoIterator<Item = Parcel>) -> Vec<u64> {
-        released.into_iter().flat_map(|own| own.first..own.first + u64::from(own.makeup.packets)).collect()
+        released.into_iter().flat_map(|own| own.first..own.first + u64::from(own.makeup.packets())).collect()
     }
 
     #[test]

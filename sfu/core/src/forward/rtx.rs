@@ -91,11 +91,11 @@ struct Run {
     stream: StreamKey,
     /// Source number less as many times the output number as it holds packets, modulo 2^64.
     ahead: u64,
-    /// [`Offsets`], and the bits of [`Makeup`] in the byte that these leave.
+    /// [`Offsets`], and in the byte that these leave the [`Makeup`].
     time: u32,
     picture: u16,
     tl0: u8,
-    makeup: u8,
+    makeup: Makeup,
 }
 
 impl Run {
@@ -103,9 +103,9 @@ impl Run {
     #[inline]
     fn of(departure: &Departure) -> Self {
         let Departure { seq, stream, source_seq, makeup, offsets, .. } = *departure;
-        let ahead = source_seq.wrapping_sub(seq.wrapping_mul(makeup.packets.into()));
+        let ahead = source_seq.wrapping_sub(seq.wrapping_mul(makeup.packets().into()));
         let Offsets { time, picture, tl0 } = offsets;
-        Self { stream, ahead, time, picture, tl0, makeup: makeup.to_bits() }
+        Self { stream, ahead, time, picture, tl0, makeup }
     }
 }
 
@@ -196,9 +196,9 @@ impl DepartureLog {
             Some(back) => self.runs.get(self.runs.len().checked_sub(back + 1)?),
         };
         let Run { stream, ahead, time, picture, tl0, makeup } = *run?;
-        let (offsets, makeup) = (Offsets { time, picture, tl0 }, Makeup::from_bits(makeup));
+        let offsets = Offsets { time, picture, tl0 };
         let stamps = self.stamps.get(slot).copied().unwrap_or_default();
-        let source_seq = seq.wrapping_mul(makeup.packets.into()).wrapping_add(ahead);
+        let source_seq = seq.wrapping_mul(makeup.packets().into()).wrapping_add(ahead);
         Some(Departure { seq, stream, source_seq, makeup, offsets, stamps })
     }
 
@@ -341,7 +341,7 @@ mod tests {
                 let departure = Departure {
                     stream: StreamKey::new(random.below(8) as u8 / 7, 0),
                     source_seq: seq * packets + ahead,
-                    makeup: Makeup { packets: packets as u8, repeated: packets as u8 / 2 },
+                    makeup: Makeup::new(packets as u8, packets as u8 / 2),
                     offsets: Offsets { picture, ..Offsets::default() },
                     stamps: Stamps { transport_cc: Some(random.below(65536) as u16), ..Stamps::default() },
                     ..departure(seq)

@@ -7,10 +7,11 @@ use super::room::{ParticipantKey, Published, Room, TrackKey};
 use super::subscription::{DownKey, Subscription};
 use super::table::Table;
 use crate::cc::pacer::{Entry, Priority};
-use crate::forward::down_track::Moment;
+use crate::forward::down_track::{DownTrack, Moment};
 use crate::forward::repacketiser::Makeup;
 use crate::forward::rtx::Departure;
 use crate::track::StreamKey;
+use crate::track::up_track::UpTrack;
 
 /// What a plaintext is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +132,12 @@ impl Room {
                     match named.makeup() {
                         Makeup::SINGLE => write_media(&self.tracks, &mut self.downs, &mut moment, name, out),
                         makeup => {
-                            write_composed(&self.tracks, &mut self.downs, &mut moment, (name, makeup), out)
+                            let name = (name, makeup);
+                            let written =
+                                write_composed(&self.tracks, &mut self.downs, &mut moment, name, out);
+                            self.stats.merged_out += u64::from(written.is_ok() && makeup.packets() > 1);
+                            self.stats.redundant_out += u64::from(written.is_ok() && makeup.repeated() > 0);
+                            written
                         }
                     }
                 }
@@ -152,11 +158,6 @@ impl Room {
             }
             self.stats.resent_out +=
                 u64::from(matches!(item, Queued::Own { packet, .. } if packet.padding_len() == 0));
-            if let Queued::Media { named, .. } = item {
-                let makeup = named.makeup();
-                self.stats.merged_out += u64::from(makeup.packets > 1);
-                self.stats.redundant_out += u64::from(makeup.repeated > 0);
-            }
             self.stats.packets_out += 1;
             self.stats.bytes_out += len as u64;
             return Some(Outgoing { to, kind: PacketKind::Rtp, priority, len, more });
@@ -200,6 +201,7 @@ fn write_media(
     down.depart(moment, stream, packet, out).ok_or(NotWritten::Unsendable)
 }
 
+#[cold]
 fn write_composed(
     tracks: &Table<TrackKey, Published>,
     downs: &mut Table<DownKey, Subscription>,
@@ -225,14 +227,24 @@ fn write_own(
         return down.pad(moment, padding, out).ok_or(NotWritten::Unsendable);
     }
     let departure = down.departure(own.seq()).ok_or(NotWritten::Stale)?;
-    let Departure { stream, source_seq, makeup, .. } = departure;
     let up = &tracks[*track].up;
-    let composed;
-    let packet = if makeup == Makeup::SINGLE {
-        up.packet(stream, source_seq).ok_or(NotWritten::Stale)?
-    } else {
-        composed = down.compose(up, stream, source_seq, makeup).ok_or(NotWritten::Stale)?;
-        composed.packet()
-    };
+    if departure.makeup != Makeup::SINGLE {
+        return write_composed_again(up, down, moment, &departure, out);
+    }
+    let packet = up.packet(departure.stream, departure.source_seq).ok_or(NotWritten::Stale)?;
     down.depart_again(moment, &departure, packet, out).ok_or(NotWritten::Stale)
+}
+
+/// Sound that was packed is resent as it was.
+#[cold]
+fn write_composed_again(
+    up: &UpTrack,
+    down: &mut DownTrack,
+    moment: &mut Moment<'_>,
+    departure: &Departure,
+    out: &mut [u8],
+) -> Result<usize, NotWritten> {
+    let Departure { stream, source_seq, makeup, .. } = *departure;
+    let composed = down.compose(up, stream, source_seq, makeup).ok_or(NotWritten::Stale)?;
+    down.depart_again(moment, departure, composed.packet(), out).ok_or(NotWritten::Stale)
 }

@@ -10,13 +10,14 @@ use super::participant::Route;
 use super::room::{ParticipantKey, Room, RoomEvent};
 use super::subscription::{DownKey, Subscription};
 use crate::cc::pacer::Priority;
-use crate::forward::repacketiser::{Composed, Makeup};
+use crate::forward::down_track::DownTrack;
+use crate::forward::repacketiser::Makeup;
 use crate::forward::rtx::{Departure, NotResent};
 use crate::rtp::ext::Values;
 use crate::rtp::packet::{ParseError, RtpView};
 use crate::rtp::params::Ssrc;
 use crate::rtp::rtcp::{self, Nack, ReportBlock, Rtcp, SenderReport};
-use crate::track::up_track::{ReceiveError, StreamRole};
+use crate::track::up_track::{ReceiveError, StreamRole, UpTrack};
 
 /// Why a packet of media goes no further. Each is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
@@ -203,19 +204,16 @@ impl Room {
                 }
             };
             let up = &self.tracks[*track].up;
-            let Departure { stream, source_seq, makeup, .. } = departure;
-            let composed;
-            let packet = if makeup == Makeup::SINGLE {
-                up.packet(stream, source_seq)
+            let size = if departure.makeup == Makeup::SINGLE {
+                let packet = up.packet(departure.stream, departure.source_seq);
+                packet.map(|(facts, payload)| down.resent_len(&departure, facts, payload.len()))
             } else {
-                composed = down.compose(up, stream, source_seq, makeup);
-                composed.as_ref().map(Composed::packet)
+                composed_len(up, down, &departure)
             };
-            let Some((facts, payload)) = packet else {
+            let Some(size) = size else {
                 self.stats.not_resent_gone += 1;
                 continue;
             };
-            let size = down.resent_len(&departure, facts, payload.len());
             let item = Queued::Own { down: key, packet: Own::again(departure.seq) };
             self.queue(now, from, Priority::Resent, size, item);
         }
@@ -248,4 +246,13 @@ impl Room {
         let participant = self.participants.get(to)?;
         Some((participant.link.rtt, *participant.sent.get(&ssrc)?))
     }
+}
+
+/// How long a packet of sound that was packed is when it leaves again; `None` where it cannot.
+#[cold]
+fn composed_len(up: &UpTrack, down: &DownTrack, departure: &Departure) -> Option<usize> {
+    let Departure { stream, source_seq, makeup, .. } = *departure;
+    let composed = down.compose(up, stream, source_seq, makeup)?;
+    let (facts, payload) = composed.packet();
+    Some(down.resent_len(departure, facts, payload.len()))
 }

@@ -455,9 +455,8 @@ impl Room {
     /// happen by itself.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let paced = self.waiting.iter().filter_map(|&key| self.participants[key].link.pacer.poll_timeout());
-        let people = [self.speakers.poll_timeout(), self.rounds.poll_timeout()].into_iter().flatten();
-        let due = [self.feedback_due, self.links_due, self.flushes.poll_timeout()].into_iter().flatten();
-        paced.chain(due).chain(people).min()
+        let others = [self.speakers.poll_timeout(), self.rounds.poll_timeout(), self.flushes.poll_timeout()];
+        paced.chain(self.feedback_due).chain(self.links_due).chain(others.into_iter().flatten()).min()
     }
 
     /// Lets time pass.

@@ -308,7 +308,11 @@ impl Incoming {
         let msid_track = media.msid_track.clone();
         match (track, self) {
             (Some(&Publish { track, dtx, encrypted, .. }), _) => {
-                let params = ReceiveParams { encrypted, ..receive_params(mid, media) };
+                let mut params = ReceiveParams { encrypted, ..receive_params(mid, media) };
+                if encrypted {
+                    // What is said twice in it cannot be told apart.
+                    params.codecs.iter_mut().for_each(|codec| codec.red_pt = None);
+                }
                 Self::Track { track, dtx, params: Box::new(params), msid_track }
             }
             (None, Self::Track { msid_track: old, .. } | Self::Ended { msid_track: old })

@@ -7,6 +7,7 @@ use std::time::Instant;
 use sfu_core::worker::{Transmit, Tuple};
 
 use crate::egress::Outlet;
+pub use crate::outbox::Outbox;
 use crate::sockets::Sockets;
 use crate::udp::{Buffers, Progress, ReceiveBuffers, Run};
 

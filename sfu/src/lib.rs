@@ -15,6 +15,7 @@ pub mod control;
 mod egress;
 mod handover;
 pub mod metrics;
+mod outbox;
 pub mod shutdown;
 mod sockets;
 mod udp;

@@ -17,12 +17,13 @@ use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sfu_core::command::{Command, Event};
 use sfu_core::stats;
-use sfu_core::worker::{MAX_RUN, TRANSMIT_BUFFER, Worker, WorkerConfig};
+use sfu_core::worker::{MAX_RUN, Worker, WorkerConfig};
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
 
 use crate::egress::{Egress, EgressStats, Halt};
 use crate::handover::{Handover, HandoverStats};
+use crate::outbox::Outbox;
 use crate::sockets::{MAX_WATCHED, Sockets};
 use crate::udp::{ReceiveBuffers, UdpStats};
 use crate::wake::Wake;
@@ -121,7 +122,7 @@ pub(crate) fn spawn(
             events,
             handover,
             received: ReceiveBuffers::new(),
-            out: vec![0; TRANSMIT_BUFFER],
+            outbox: Outbox::default(),
             egress: Egress::default(),
             backlog: Backlog::default(),
             ticked: Instant::now(),
@@ -139,7 +140,7 @@ struct WorkerThread {
     events: mpsc::Sender<Event>,
     handover: Handover,
     received: ReceiveBuffers,
-    out: Vec<u8>,
+    outbox: Outbox,
     egress: Egress,
     backlog: Backlog,
     /// When timers last fired.
@@ -334,11 +335,13 @@ impl WorkerThread {
         }
     }
 
-    /// Sends run after run until the worker has no more.
+    /// Sends what leaves, some runs at a time, until the worker has no more.
     fn send_ready(&mut self, now: Instant) {
         self.tell_others();
-        while let Some(transmit) = self.worker.poll_transmit(now, &mut self.out) {
-            self.egress.send(now, &mut self.sockets, transmit, &self.out[..transmit.len]);
+        while self.outbox.fill(now, &mut self.worker) {
+            for (transmit, bytes) in self.outbox.runs() {
+                self.egress.send(now, &mut self.sockets, transmit, bytes);
+            }
         }
         // A transport is forgotten once its last datagram has left.
         self.tell_others();

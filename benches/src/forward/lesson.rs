@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use quinn_udp::UdpSocketState;
-use sfu::bench::Edge;
+use sfu::bench::{Edge, Outbox};
 use sfu_core::cc::pacer::PacerConfig;
 use sfu_core::command::Command;
 use sfu_core::room::RoomConfig;
@@ -27,7 +27,7 @@ use sfu_core::sim::clock;
 use sfu_core::transport::bench::{Client, Protection};
 use sfu_core::transport::{Identity, TransportConfig};
 use sfu_core::units::{Bitrate, RoomId, Source, TrackId, TransportId};
-use sfu_core::worker::{TRANSMIT_BUFFER, Tuple, Worker, WorkerConfig, WorkerIndex};
+use sfu_core::worker::{Tuple, Worker, WorkerConfig, WorkerIndex};
 
 use super::params::{credentials, receive, remote, send};
 use super::source::{Batch, FRAMES_TO_BEGIN, Publisher, Shape};
@@ -81,7 +81,7 @@ struct Core {
     tuples: Vec<Tuple>,
     /// Where packets leave; nowhere where that is not measured.
     egress: Option<Edge>,
-    out: Vec<u8>,
+    outbox: Outbox,
     dropped: u64,
 }
 
@@ -259,7 +259,7 @@ impl Core {
             arriving: VecDeque::new(),
             tuples: Vec::new(),
             egress,
-            out: vec![0; TRANSMIT_BUFFER],
+            outbox: Outbox::default(),
             dropped: 0,
         })
     }
@@ -326,12 +326,14 @@ impl Core {
     /// Sends all that may leave now.
     #[inline]
     fn send(&mut self) {
-        let Self { worker, now, egress, out, dropped, .. } = self;
-        while let Some(transmit) = worker.poll_transmit(*now, out) {
-            match egress {
-                Some(edge) => *dropped += u64::from(!edge.send(*now, transmit, out)),
-                // What was written is not dead: no compiler may leave it out.
-                None => _ = std::hint::black_box(&out[..transmit.len]),
+        let Self { worker, now, egress, outbox, dropped, .. } = self;
+        while outbox.fill(*now, worker) {
+            for (transmit, bytes) in outbox.runs() {
+                match egress {
+                    Some(edge) => *dropped += u64::from(!edge.send(*now, transmit, bytes)),
+                    // What was written is not dead: no compiler may leave it out.
+                    None => _ = std::hint::black_box(bytes),
+                }
             }
         }
         while worker.poll_event().is_some() {}
@@ -381,11 +383,13 @@ mod tests {
         for (protection, sealed) in [(Protection::Both, true), (Protection::OpenOnly, false)] {
             let mut lesson = Lesson::new(Setup { protection, subscribers: 1, ..CLASS }, None).unwrap();
             lesson.fill(8).unwrap();
-            lesson.forward().unwrap();
+            let Lesson { ingress, core, .. } = &mut lesson;
+            ingress.receive(|tuple, datagram| _ = core.worker.handle_datagram(core.now, tuple, datagram));
+            assert!(core.outbox.fill(core.now, &mut core.worker));
+            let (transmit, bytes) = core.outbox.runs().last().unwrap();
+            let mut packet = bytes[..transmit.segment.unwrap_or(transmit.len)].to_vec();
             let mut client = Client::new(SUBSCRIBERS, Protection::Both);
-            // The last run is still there; its packets are all equally long.
-            let len = crate::limit::PACKET - 4 + crate::limit::MAX_TAG;
-            assert_eq!(client.unprotect_rtp(&mut lesson.core.out[..len]).is_some(), sealed, "{protection:?}");
+            assert_eq!(client.unprotect_rtp(&mut packet).is_some(), sealed, "{protection:?}");
         }
     }
 

@@ -98,7 +98,7 @@ pub enum Pushed<T> {
 }
 
 /// A packet of slides lets packets of faces go first that came less than this behind it, milliseconds.
-const SLIDES_YIELD: i32 = 4500;
+const SLIDES_YIELD: i32 = 3500;
 
 /// A frame of a face that waits longer shows, milliseconds.
 const PICTURE_PATIENCE: i32 = 100;

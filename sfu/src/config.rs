@@ -100,8 +100,8 @@ knobs! {
     #[arg(value_name = "BYTES")]
     send_buffer_bytes: u32 = 1 << 20, "LECTERN_SFU_SEND_BUFFER_BYTES";
 
-    /// How many packets of sound leave as one on the way to every receiver, 1..=3: where all lines are thin, 2 or 3
-    /// save 12 or 16 kbit/s for each voice, for 20 or 40 ms of delay. Default 1.
+    /// How many packets of sound leave as one on the way to every receiver at least, 1..=3: where all lines are thin, 2
+    /// or 3 save 12 or 16 kbit/s for each voice, for 20 or 40 ms of delay. Default 1.
     #[arg(value_name = "COUNT")]
     merge_audio: u8 = 1, "LECTERN_SFU_MERGE_AUDIO";
 

@@ -82,6 +82,7 @@ impl Account<'_> {
         let usable: Vec<Vec<bool>> = receivers.iter().zip(&seen).map(|(it, seen)| usable(it, seen)).collect();
         let goodputs: Vec<f64> = receivers.iter().map(|it| goodput_bps(it, end)).collect();
         let goodput: f64 = goodputs.iter().sum();
+        let worth: f64 = receivers.iter().map(|it| worth_bps(it, end)).sum();
         let count = receivers.len() as f64;
         let minutes: f64 = receivers.iter().map(|it| (end - it.joined).as_secs_f64() / 60.0).sum();
         let switches: u64 = ledgers.iter_mut().map(|ledger| ledger.switches(end)).sum();
@@ -98,7 +99,7 @@ impl Account<'_> {
             group: self.scenario.group.clone(),
             seed: self.seed,
             util: goodput / capacity.max(1.0),
-            util_oracle: goodput / (best.bps * count),
+            util_oracle: worth / (best.worth * count),
             q95,
             q50,
             sw_min: switches as f64 / minutes,
@@ -250,6 +251,12 @@ fn usable(receiver: &Receiver, slides: &[bool]) -> Vec<bool> {
 
 fn goodput_bps(receiver: &Receiver, end: Duration) -> f64 {
     receiver.goodput.iter().sum::<u64>() as f64 * 8.0 / (end - receiver.joined).as_secs_f64()
+}
+
+/// Goodput, of the voice only what it says: to save what is around it is no loss.
+fn worth_bps(receiver: &Receiver, end: Duration) -> f64 {
+    let (wire, payload) = receiver.voice;
+    goodput_bps(receiver, end) - (wire as f64 - payload as f64) * 8.0 / (end - receiver.joined).as_secs_f64()
 }
 
 fn concealed(receiver: &Receiver) -> f64 {

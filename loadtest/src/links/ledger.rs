@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::media::Kind;
 use super::path::Fate;
-use super::receiver::Content;
+use super::receiver::{Content, Media};
 
 /// The most that encodings of a picture there are.
 pub const ENCODINGS: usize = 3;
@@ -56,7 +56,7 @@ pub struct Ledger {
     pub packets: u64,
     /// See `packets`.
     pub dropped: u64,
-    /// Packets of sound that the path lost at random.
+    /// Frames of sound that the path lost at random.
     pub voice_lost: u64,
     watches: [Watch; 2],
 }
@@ -103,9 +103,9 @@ impl Ledger {
             Fate::Carried { wait } => self.waits.push((now, wait)),
             Fate::Dropped | Fate::Stuck => self.dropped += 1,
             Fate::Lost => {
-                let voice =
-                    matches!(content, Content::Media(media) if media.kind == Kind::Voice && !media.again);
-                self.voice_lost += u64::from(voice);
+                if let Content::Media(Media { again: false, speech: Some(speech), .. }) = content {
+                    self.voice_lost += u64::from(speech.frames);
+                }
             }
         }
     }

@@ -61,6 +61,9 @@ const VP8_MARK: usize = DESCRIPTOR_LEN + 10;
 /// Where it is in an Opus payload: behind the TOC byte.
 const OPUS_MARK: usize = 1;
 
+/// The payload type of redundant audio (RFC 2198).
+pub const RED: u8 = 63;
+
 /// IPv4 and UDP, bytes.
 pub const UNDER_UDP: u64 = 20 + 8;
 
@@ -102,7 +105,16 @@ impl Mark {
     /// Reads what the payload of a track's packet says.
     pub fn read(kind: Kind, payload: &[u8]) -> Option<Self> {
         let offset = if kind == Kind::Voice { OPUS_MARK } else { VP8_MARK };
-        let bytes = payload.get(offset..offset + Self::LEN)?;
+        Self::parse(payload.get(offset..)?)
+    }
+
+    /// Reads what a frame of the voice says, without the TOC byte.
+    pub fn of_voice(frame: &[u8]) -> Option<Self> {
+        Self::parse(frame)
+    }
+
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..Self::LEN)?;
         let (at, rest) = bytes.split_first_chunk()?;
         let (number, rest) = rest.split_first_chunk()?;
         Some(Self {
@@ -148,14 +160,15 @@ pub fn payloads(kind: Kind, encoding: u8, height: u16, frame: &Frame) -> Vec<Vec
         .collect()
 }
 
-/// The codec of a track, in both directions.
+/// The codec of a track, in both directions. RED is agreed to, as browsers do, and not sent by the teacher: the server's
+/// answer names Opus first.
 pub fn codecs(codec: Codec) -> ArrayVec<CodecParams, MAX_CODECS> {
     let video = codec.kind() == MediaKind::Video;
     ArrayVec::from_iter([CodecParams {
         codec,
         pt: if video { 96 } else { 111 },
         rtx_pt: video.then_some(97),
-        red_pt: None,
+        red_pt: (!video).then_some(RED),
         nack: true,
         pli: video,
     }])

@@ -35,6 +35,7 @@ pub mod row;
 pub mod run;
 pub mod scenario;
 pub mod sources;
+pub mod speech;
 pub mod statistics;
 pub mod trace;
 

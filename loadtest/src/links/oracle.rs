@@ -10,11 +10,20 @@ use super::sources::{Encoder, Lesson};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rates {
     /// The voice as it is published, then packets of three times its time, then the thin encoding.
-    pub voice: Vec<f64>,
+    pub voice: Vec<Voice>,
     /// Slides, by encoding.
     pub slides: Vec<f64>,
     /// Camera, by encoding and highest temporal layer.
     pub camera: Vec<[f64; 3]>,
+}
+
+/// A form of the voice.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Voice {
+    /// Its rate on the wire, bit/s.
+    pub bps: f64,
+    /// What of that is payload.
+    pub payload: f64,
 }
 
 /// A set of layers.
@@ -22,6 +31,8 @@ pub struct Rates {
 pub struct Best {
     /// Its rate on the wire, bit/s.
     pub bps: f64,
+    /// The same, of the voice only its payload.
+    pub worth: f64,
     /// The form of the voice, as in [`Rates::voice`].
     pub voice: usize,
     /// The encoding of the slides.
@@ -34,10 +45,13 @@ pub struct Best {
 pub fn rates(lesson: &Lesson, duration: Duration, seed: u64) -> Rates {
     let mean = |kind, encoder, tid| mean(kind, encoder, tid, duration);
     let audio = &lesson.audio;
-    let packets = |bps: f64, ptime_ms: f64| bps + (OVERHEAD * 8) as f64 * 1000.0 / ptime_ms;
-    let ptime = audio.ptime_ms as f64;
-    let mut voice = vec![packets(audio.bps as f64, ptime), packets(audio.bps as f64, 3.0 * ptime.min(20.0))];
-    voice.extend(audio.thin.map(|thin| packets(thin.bps as f64, thin.ptime_ms as f64)));
+    let form = |payload: f64, ptime_ms: f64| Voice {
+        bps: payload + (OVERHEAD * 8) as f64 * 1000.0 / ptime_ms,
+        payload,
+    };
+    let (bps, ptime) = (audio.bps as f64, audio.ptime_ms as f64);
+    let mut voice = vec![form(bps, ptime), form(bps, 3.0 * ptime.min(20.0))];
+    voice.extend(audio.thin.map(|thin| form(thin.bps as f64, thin.ptime_ms as f64)));
     let slides =
         (0..lesson.slides.fps.len()).map(|it| mean(Kind::Slides, Encoder::slides(&lesson.slides, it), 2));
     let camera = (0..lesson.camera.kbps.len())
@@ -70,7 +84,7 @@ impl Rates {
             best = best.or(Some(highest));
         }
         let thinnest = self.voice.len() - 1;
-        best.unwrap_or(Best { bps: self.voice[thinnest], voice: thinnest, slides: None, camera: None })
+        best.unwrap_or(self.alone(thinnest))
     }
 
     /// What layers of slides and camera take, bit/s.
@@ -81,10 +95,16 @@ impl Rates {
         slides.unwrap_or(&0.0) + camera.unwrap_or(&0.0)
     }
 
+    fn alone(&self, voice: usize) -> Best {
+        let Voice { bps, payload } = self.voice[voice];
+        Best { bps, worth: payload, voice, slides: None, camera: None }
+    }
+
     fn sets(&self, voice: usize) -> impl Iterator<Item = Best> + '_ {
-        let alone = Best { bps: self.voice[voice], voice, slides: None, camera: None };
+        let alone = self.alone(voice);
         let with_slides = self.slides.iter().enumerate().map(move |(encoding, bps)| Best {
             bps: alone.bps + bps,
+            worth: alone.worth + bps,
             slides: Some(encoding),
             ..alone
         });
@@ -92,6 +112,7 @@ impl Rates {
             self.camera.iter().zip(0..).flat_map(move |(layers, encoding)| {
                 layers.iter().zip(0..).map(move |(bps, tid)| Best {
                     bps: set.bps + bps,
+                    worth: set.worth + bps,
                     camera: Some(Layer { encoding, tid }),
                     ..set
                 })

@@ -31,6 +31,9 @@ const FAR_TOO_MUCH: f64 = 4.0;
 /// More packets than this do not wait: all are thrown away, and sound goes on with what comes next.
 const MOST_WAITING: usize = 200;
 
+/// Frames that are remembered, so that what arrives twice counts once.
+const REMEMBERED: usize = 1000;
+
 /// How long concealment goes on before the model looks again.
 const EXPAND: f64 = 10.0;
 
@@ -57,7 +60,8 @@ pub struct Playout {
     /// The frame that is played next.
     next: u32,
     waiting: BTreeSet<u32>,
-    arrived: u64,
+    /// The last that have arrived.
+    arrived: BTreeSet<u32>,
     in_time: u64,
     gap_ms: f64,
     longest_gap_ms: f64,
@@ -74,7 +78,7 @@ impl Playout {
             delay_ms: START_MS,
             next: 0,
             waiting: BTreeSet::new(),
-            arrived: 0,
+            arrived: BTreeSet::new(),
             in_time: 0,
             gap_ms: 0.0,
             longest_gap_ms: 0.0,
@@ -82,9 +86,27 @@ impl Playout {
         }
     }
 
-    /// A frame arrived for the first time. Returns whether in time.
+    /// A frame arrived. Returns whether for the first time, and in time.
     pub fn arrive(&mut self, now: Duration, number: u32) -> bool {
+        let Some(late) = self.take(now, number) else { return false };
+        self.delays.add(now, now.saturating_sub(self.captured(number)));
+        late <= TOO_LATE
+    }
+
+    /// A frame came again, with a later one: as `arrive`, but nothing is to be waited for longer because of it.
+    pub fn mend(&mut self, now: Duration, number: u32) -> bool {
+        self.take(now, number).is_some_and(|late| late <= TOO_LATE)
+    }
+
+    /// How late a frame is that arrived for the first time.
+    fn take(&mut self, now: Duration, number: u32) -> Option<Duration> {
         self.advance(now);
+        if !self.arrived.insert(number) {
+            return None;
+        }
+        while self.arrived.len() > REMEMBERED {
+            self.arrived.pop_first();
+        }
         let delay = now.saturating_sub(self.captured(number));
         let first = self.least.is_none();
         let least = self.least.map_or(delay, |least| least.min(delay));
@@ -96,8 +118,6 @@ impl Playout {
         }
         self.least = Some(least);
         let late = delay - least;
-        self.arrived += 1;
-        self.delays.add(now, delay);
         if self.waiting.len() >= MOST_WAITING {
             self.waiting.clear();
             (self.next, self.delay_ms) = (number, ms(late));
@@ -105,9 +125,8 @@ impl Playout {
         if number >= self.next {
             self.waiting.insert(number);
         }
-        let in_time = late <= TOO_LATE;
-        self.in_time += u64::from(in_time);
-        in_time
+        self.in_time += u64::from(late <= TOO_LATE);
+        Some(late)
     }
 
     /// Plays until `now`.
@@ -269,6 +288,19 @@ mod tests {
         let playout = play((0..550).map(|number| (number % 100 != 99).then_some(50)));
         assert_eq!((concealed(&playout), playout.in_time()), (100.0, 545));
         assert_eq!(playout.longest_gap_ms(), 20.0);
+    }
+
+    #[test]
+    fn what_is_lost_and_said_again_with_the_next_frame_is_hardly_waited_for() {
+        let mut playout = Playout::new(FRAME);
+        for number in (0..500).filter(|number| number % 100 != 50) {
+            let now = FRAME * number + Duration::from_millis(50);
+            let new = number > 0 && playout.mend(now, number - 1);
+            assert_eq!(new, number % 100 == 51, "what was there is not new");
+            playout.arrive(now, number);
+        }
+        assert_eq!(playout.in_time(), 500);
+        assert!(concealed(&playout) <= 5.0 * EXPAND, "{}", concealed(&playout));
     }
 
     #[test]

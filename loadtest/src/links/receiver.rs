@@ -20,6 +20,7 @@ use super::media::{Kind, Mark, UNDER_UDP, codecs, extensions};
 use super::nack::Nacks;
 use super::pictures::{Part, Pictures, Shown};
 use super::playout::Playout;
+use super::speech::Speech;
 
 /// Between two receiver reports, as browsers send them.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,6 +58,8 @@ pub struct Media {
     transport_seq: Option<u16>,
     /// Without a payload it only measures.
     pub part: Option<Part>,
+    /// What it holds of the voice.
+    pub speech: Option<Speech>,
 }
 
 /// A receiving client.
@@ -82,6 +85,8 @@ pub struct Receiver {
     pub goodput: Vec<u64>,
     /// When fresh sound arrived.
     pub sound: Vec<(Duration, Mark)>,
+    /// Bytes of `goodput` that are the voice's packets; and what these say, without what is around it.
+    pub voice: (u64, u64),
 }
 
 /// A received stream.
@@ -137,6 +142,7 @@ impl Receiver {
             slides: Vec::new(),
             goodput: Vec::new(),
             sound: Vec::new(),
+            voice: (0, 0),
         }
     }
 
@@ -173,15 +179,18 @@ impl Receiver {
         let again = stream.ssrc != ssrc;
         let transport_seq = values.transport_cc;
         let (seq, payload) = match (again, view.payload()) {
-            (_, []) => return Some(Media { kind, again, wire, transport_seq, part: None }),
+            (_, []) => return Some(Media { kind, again, wire, transport_seq, part: None, speech: None }),
             (false, payload) => (view.seq(), payload),
             (true, [high, low, payload @ ..]) => (u16::from_be_bytes([*high, *low]), payload),
             (true, _) => return None,
         };
         let resent_sound =
             kind == Kind::Voice && stream.sent.highest().is_some_and(|it| stream.sent.peek(seq) <= it);
-        let mark = Mark::read(kind, payload)?;
-        let descriptor = if kind == Kind::Voice { None } else { Vp8Descriptor::parse(payload).ok() };
+        let (speech, descriptor) = match kind {
+            Kind::Voice => (Some(Speech::read(view.pt(), payload)?), None),
+            Kind::Slides | Kind::Camera => (None, Vp8Descriptor::parse(payload).ok()),
+        };
+        let mark = speech.map_or_else(|| Mark::read(kind, payload), |speech| Some(speech.mark))?;
         let part = Part {
             seq: stream.sent.unwrap(seq),
             first: descriptor.is_none_or(|it| it.frame_start()),
@@ -194,7 +203,8 @@ impl Receiver {
             mark,
             wire,
         };
-        Some(Media { kind, again: again || resent_sound, wire, transport_seq, part: Some(part) })
+        let again = again || resent_sound;
+        Some(Media { kind, again, wire, transport_seq, part: Some(part), speech })
     }
 
     /// Something arrived.
@@ -207,7 +217,7 @@ impl Receiver {
                     self.arrivals.record(now, seq);
                 }
                 if let Some(part) = &media.part {
-                    self.take(since, media.kind, media.again, part);
+                    self.take(since, &media, part);
                 }
             }
             Content::Rtcp(compound) => {
@@ -224,7 +234,8 @@ impl Receiver {
         }
     }
 
-    fn take(&mut self, now: Duration, kind: Kind, again: bool, part: &Part) {
+    fn take(&mut self, now: Duration, media: &Media, part: &Part) {
+        let Media { kind, again, speech, .. } = *media;
         let stream = &mut self.streams[kind as usize];
         let fresh = stream.seen.insert(part.seq);
         if !fresh {
@@ -237,15 +248,12 @@ impl Receiver {
         stream.received += u64::from(!again || kind == Kind::Voice);
         stream.first.get_or_insert(part.seq);
         stream.highest = stream.highest.max(part.seq);
-        if kind == Kind::Voice {
+        if let Some(speech) = &speech {
             if self.rtt <= MAX_AUDIO_RTT {
                 let _ = stream.nacks.arrive(now, part.seq);
                 stream.nacks.forget_before(stream.highest.saturating_sub(MAX_AUDIO_AGE));
             }
-            if self.playout.arrive(now, part.mark.number) {
-                self.count(now, part.wire);
-                self.sound.push((now, part.mark));
-            }
+            self.hear(now, speech, part.wire);
             return;
         }
         let pictures = &mut self.pictures[kind as usize - 1];
@@ -259,6 +267,19 @@ impl Receiver {
                 self.slides.push(shown);
             }
         }
+    }
+
+    fn hear(&mut self, now: Duration, speech: &Speech, wire: u64) {
+        let Speech { mark, frames, repeated, frame_bytes, repeated_bytes } = *speech;
+        let first = mark.number;
+        let mended = (first.saturating_sub(repeated)..first).filter(|&it| self.playout.mend(now, it)).count();
+        let fresh = (first..first + frames).filter(|&it| self.playout.arrive(now, it)).count();
+        if fresh > 0 {
+            self.count(now, wire - repeated_bytes);
+            self.voice.0 += wire - repeated_bytes;
+            self.sound.push((now, mark));
+        }
+        self.voice.1 += (mended + fresh) as u64 * frame_bytes;
     }
 
     /// The server said whether a track flows.

@@ -437,6 +437,19 @@ mod tests {
     }
 
     #[test]
+    fn sound_takes_less_of_a_thin_link_and_is_said_twice_where_much_is_lost() {
+        let row = |control, text: &str| outcome(control, &format!("dur_s = 40\n{text}"), 1).row;
+        let plain = row(Control::Full, "down = { kbps = 1000 }");
+        assert!((52.0..54.0).contains(&plain.audio_kbps), "{plain:?}");
+        let thin = row(Control::Full, "down = { kbps = 100 }");
+        assert!(thin.audio_kbps < 36.0 && thin.aloss == 0.0 && thin.concealed < 0.04, "{thin:?}");
+        let lossy = "down = { kbps = 1000 }\nloss = 0.06\nowd = 150";
+        let [twice, once] = [Control::Full, Control::GoogCc].map(|control| row(control, lossy));
+        assert!(twice.audio_kbps > 65.0 && once.audio_kbps < 56.0, "{twice:?} {once:?}");
+        assert!(twice.concealed < once.concealed / 2.0, "{twice:?} {once:?}");
+    }
+
+    #[test]
     fn a_lesson_shares_its_link_with_what_else_there_is() {
         let text = "dur_s = 30\ndown = { kbps = 8000 }\nflows = ['lesson', 'cbr=7500@10..20', 'tcp-up@25']";
         let row = outcome(Control::None, text, 1).row;

@@ -36,7 +36,7 @@ pub const MAX_PACKED_LEN: usize = 1100;
 const FRAME_SAMPLES: u32 = CLOCK_RATE / 50;
 
 /// How many packets of sound leave as one on the way to a receiver.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Merge {
     /// Each by itself.
     #[default]
@@ -48,7 +48,7 @@ pub enum Merge {
 }
 
 impl Merge {
-    fn packets(self) -> usize {
+    pub(crate) fn packets(self) -> usize {
         match self {
             Self::None => 1,
             Self::Two => 2,

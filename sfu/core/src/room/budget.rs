@@ -13,9 +13,13 @@ use super::table::Table;
 use crate::cc::lesson_allocator::{LessonAllocator, LinkView, Picture, Role, ladder};
 use crate::cc::link_control::LinkControl;
 use crate::cc::link_monitor::LinkState;
+use crate::cc::sound_packing::{Packable, Sound, SoundPacking};
 use crate::cc::step_prober::StepProber;
+use crate::forward::down_track::DownTrack;
+use crate::forward::repacketiser::Packing;
 use crate::forward::selector::Target;
-use crate::units::{Bitrate, MediaKind, Source};
+use crate::track::up_track::UpTrack;
+use crate::units::{MediaKind, Source};
 
 /// Feedback that comes more often than this changes nothing that matters.
 const INTERVAL: Duration = Duration::from_millis(90);
@@ -34,6 +38,7 @@ pub(super) struct Lesson {
     pictures: Vec<Picture<DownKey>>,
     decided: Option<Instant>,
     pub(super) prober: StepProber,
+    sound: SoundPacking,
 }
 
 impl Room {
@@ -49,17 +54,20 @@ impl Room {
     /// Decides anew what the link to a participant carries.
     pub(super) fn allocate(&mut self, now: Instant, to: ParticipantKey) {
         let at = self.clock.at(now).millis;
-        let Self { participants, downs, tracks, .. } = self;
+        let Self { participants, downs, tracks, config, .. } = self;
         let Some(participant) = participants.get_mut(to) else { return };
         let (Some(control), Some(lesson)) = (&participant.link.control, &mut participant.link.lesson) else {
             return;
         };
-        let Lesson { allocator, pictures, decided, prober } = &mut **lesson;
+        let Lesson { allocator, pictures, decided, prober, sound: packs } = &mut **lesson;
         *decided = Some(now);
-        let audio = gather(now, &participant.subscriptions, downs, tracks, pictures);
+        let sound = gather(now, &participant.subscriptions, downs, tracks, pictures);
         let (mut changed, mut stale): (Vec<TrackKey>, Vec<DownKey>) = Default::default();
         let overdue = participant.link.pacer.overdue(at);
-        let decisions = allocator.decide(now, &view(control, overdue), audio, pictures);
+        let link = view(control, overdue);
+        let packing = at_least(config.packing, packs.decide(now, &link, &sound));
+        // Sound is paid for as it will leave.
+        let decisions = allocator.decide(now, &link, sound.cost(packing), pictures);
         for (decision, picture) in decisions.iter().zip(&*pictures) {
             let subscription = &mut downs[decision.key];
             // Before anything of it was seen, whatever comes may begin.
@@ -89,6 +97,7 @@ impl Room {
                 self.forget_waiting(key);
             }
         }
+        self.set_packing(now, to, packing);
         for track in changed {
             self.ask_for_needed(now, track);
             streams::judge(now, &self.tracks[track], &mut self.downs, &mut self.events);
@@ -103,7 +112,7 @@ fn gather(
     downs: &Table<DownKey, Subscription>,
     tracks: &mut Table<TrackKey, Published>,
     pictures: &mut Vec<Picture<DownKey>>,
-) -> Bitrate {
+) -> Sound {
     let presenters: ArrayVec<ParticipantKey, MAX_PRESENTERS> = subscriptions
         .iter()
         .filter_map(|&key| tracks.get(downs.get(key)?.track))
@@ -112,16 +121,18 @@ fn gather(
         .take(MAX_PRESENTERS)
         .collect();
     pictures.clear();
-    let mut audio = 0;
+    let mut sound = Sound::default();
     for &key in subscriptions {
-        let Some(Subscription { track, wish, .. }) = downs.get(key) else { continue };
+        let Some(Subscription { down, track, wish, .. }) = downs.get(key) else { continue };
         let Some(Published { up, from, .. }) = tracks.get_mut(*track) else { continue };
         match up.kind() {
             _ if up.muted() => {}
             MediaKind::Audio if wish.paused => {}
             MediaKind::Audio => {
-                let encodings = up.encodings_mut().iter_mut();
-                audio += encodings.map(|encoding| encoding.bitrate(now).as_bps()).sum::<u64>();
+                let packable = packable(up, down);
+                for encoding in up.encodings_mut() {
+                    sound.add(encoding.bitrate(now), encoding.fps()[0].into(), packable);
+                }
             }
             MediaKind::Video => {
                 let role = role(up.source(), presenters.contains(from));
@@ -131,7 +142,20 @@ fn gather(
             }
         }
     }
-    Bitrate::bps(audio)
+    sound
+}
+
+fn packable(up: &UpTrack, down: &DownTrack) -> Packable {
+    match down.params().codecs.iter().any(|codec| codec.red_pt.is_some()) {
+        _ if up.params().encrypted => Packable::AsTheyAre,
+        true => Packable::Repeated,
+        false => Packable::Merged,
+    }
+}
+
+/// What is asked for, and no less than the server was told to do on all links.
+fn at_least(told: Packing, asked: Packing) -> Packing {
+    Packing { merge: told.merge.max(asked.merge), redundant: told.redundant || asked.redundant }
 }
 
 /// People who show something at a time; whoever does is taken for a teacher.

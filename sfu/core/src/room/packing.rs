@@ -1,5 +1,5 @@
 //! Sound to thin and to lossy links: packets that wait to leave as one, or are said twice. Which links are such is
-//! for others to say.
+//! for `cc/sound_packing.rs` to say, where links are controlled.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -34,7 +34,8 @@ impl Flushes {
 
 impl Room {
     /// How many packets of sound leave as one on the way to a participant, from now on and in each of its
-    /// subscriptions. Sound that is encrypted end to end always leaves as it came.
+    /// subscriptions; on a controlled link, until that decides. Sound that is encrypted end to end always leaves as it
+    /// came.
     pub fn set_merge(&mut self, now: Instant, to: ParticipantKey, merge: Merge) {
         let packing = self.participants.get(to).map(|participant| participant.link.packing);
         packing.into_iter().for_each(|packing| self.set_packing(now, to, Packing { merge, ..packing }));
@@ -46,7 +47,8 @@ impl Room {
         packing.into_iter().for_each(|packing| self.set_packing(now, to, Packing { redundant, ..packing }));
     }
 
-    fn set_packing(&mut self, now: Instant, to: ParticipantKey, packing: Packing) {
+    /// Both at once.
+    pub(super) fn set_packing(&mut self, now: Instant, to: ParticipantKey, packing: Packing) {
         let Some(participant) = self.participants.get_mut(to) else { return };
         if std::mem::replace(&mut participant.link.packing, packing) == packing {
             return;

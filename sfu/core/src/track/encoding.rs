@@ -213,7 +213,8 @@ impl Encoding {
         self.activity.active(now)
     }
 
-    /// Frames a second of each of its temporal layers alone; all zero until a second was counted.
+    /// Frames a second of each of its temporal layers alone, packets of sound of the first; all zero until a second was
+    /// counted.
     pub fn fps(&self) -> [u16; TEMPORAL_LAYERS] {
         self.activity.fps()
     }
@@ -346,6 +347,8 @@ impl Encoding {
             if let Some((width, height)) = vp8.resolution(payload) {
                 self.size = Some(Size { width, height });
             }
+        } else if self.kind == MediaKind::Audio {
+            self.activity.on_frame(now, tid);
         }
         let newest = self.seq.highest().is_none_or(|highest| seq >= highest);
         Ok(Arrival { stream: self.stream, facts, payload_len: payload.len(), newest })

@@ -55,8 +55,7 @@ pub struct RoomConfig {
     pub report_interval: Duration,
     /// The queue in front of each participant.
     pub pacer: PacerConfig,
-    /// What the link to each participant is believed to carry; `None`: links are not controlled. That is the
-    /// default until layers follow what a link carries: pacing alone would only keep a thin link's queue full.
+    /// What the link to each participant is believed to carry; `None`: links are not controlled.
     pub link: Option<LinkConfig>,
     /// How sound is packed on each link, until [`Room::set_merge`] or [`Room::set_redundant`] says otherwise.
     pub packing: Packing,

@@ -8,6 +8,5 @@ pub mod link_monitor;
 pub mod pacer;
 pub mod send_history;
 mod sliding;
-pub mod sound_packing;
 pub mod step_prober;
 pub mod twcc;

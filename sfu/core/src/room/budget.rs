@@ -7,13 +7,13 @@ use arrayvec::ArrayVec;
 
 use super::layers::inputs;
 use super::room::{ParticipantKey, Published, Room, TrackKey};
+use super::sound_packing::{Packable, Sound, SoundPacking};
 use super::streams;
 use super::subscription::{DownKey, Subscription};
 use super::table::Table;
 use crate::cc::lesson_allocator::{LessonAllocator, LinkView, Picture, Role, ladder};
 use crate::cc::link_control::LinkControl;
 use crate::cc::link_monitor::LinkState;
-use crate::cc::sound_packing::{Packable, Sound, SoundPacking};
 use crate::cc::step_prober::StepProber;
 use crate::forward::down_track::DownTrack;
 use crate::forward::repacketiser::Packing;

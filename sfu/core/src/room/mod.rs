@@ -25,6 +25,7 @@ mod quality;
 mod reports;
 #[expect(clippy::module_inception, reason = "the primary type's file is named like it")]
 mod room;
+mod sound_packing;
 mod speaker;
 mod streams;
 mod subscription;

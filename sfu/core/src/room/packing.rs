@@ -1,5 +1,5 @@
 //! Sound to thin and to lossy links: packets that wait to leave as one, or are said twice. Which links are such is
-//! for `cc/sound_packing.rs` to say, where links are controlled.
+//! for `sound_packing.rs` to say, where links are controlled.
 
 use std::collections::VecDeque;
 use std::time::Instant;

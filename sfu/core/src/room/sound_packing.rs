@@ -6,14 +6,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::lesson_allocator::LinkView;
+use crate::cc::lesson_allocator::LinkView;
 use crate::forward::repacketiser::{Merge, Packing};
 use crate::rtp::red;
 use crate::units::Bitrate;
 
 /// What there is to hear for a receiver, as it came in the last second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sound {
+pub(super) struct Sound {
     /// All of it, bit/s on the wire.
     bps: u64,
     /// Packets a second of those that may leave as one.
@@ -24,7 +24,7 @@ pub struct Sound {
 
 /// How the packets of a voice may be packed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Packable {
+pub(super) enum Packable {
     /// Not at all: they are encrypted end to end.
     AsTheyAre,
     /// Several as one.
@@ -38,7 +38,7 @@ const BITS_AROUND: u64 = (20 + 8 + 12 + 16 + 16) * 8;
 
 impl Sound {
     /// Another voice, of that rate on the wire in so many packets a second.
-    pub fn add(&mut self, rate: Bitrate, packets: u64, packable: Packable) {
+    pub(super) fn add(&mut self, rate: Bitrate, packets: u64, packable: Packable) {
         let bps = rate.as_bps();
         // What was counted may be of the second before.
         let packets = packets.min(bps / BITS_AROUND);
@@ -52,7 +52,7 @@ impl Sound {
     }
 
     /// What it takes on the wire when it is packed so.
-    pub fn cost(&self, packing: Packing) -> Bitrate {
+    pub(super) fn cost(&self, packing: Packing) -> Bitrate {
         let left = self.packets / packing.merge.packets() as u64;
         let merged = self.bps.saturating_sub((self.packets - left) * BITS_AROUND);
         let again = if packing.redundant { self.repeatable + left * RED_BITS } else { 0 };
@@ -64,7 +64,7 @@ const RED_BITS: u64 = red::OVERHEAD as u64 * 8;
 
 /// How the sound of one link is packed.
 #[derive(Debug, Default)]
-pub struct SoundPacking {
+pub(super) struct SoundPacking {
     packing: Packing,
     /// Of what was sent, by the mean of the last few seconds, and when that was looked at.
     loss: f64,
@@ -101,7 +101,7 @@ const STILL_REPEATED_PERCENT: u64 = 45;
 
 impl SoundPacking {
     /// Decides anew.
-    pub fn decide(&mut self, now: Instant, link: &LinkView, sound: &Sound) -> Packing {
+    pub(super) fn decide(&mut self, now: Instant, link: &LinkView, sound: &Sound) -> Packing {
         let elapsed = self.looked.map_or(Duration::ZERO, |looked| now.saturating_duration_since(looked));
         self.looked = Some(now);
         if link.outage {
